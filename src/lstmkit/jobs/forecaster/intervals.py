@@ -66,13 +66,36 @@ class IntervalCalibration:
         combined = forecast.with_offsets_toward(usual_offsets, weight)
         return cls(_conformal_widths(combined, levels), usual_offsets, weight)
 
-    def apply(self, forecast: WindowForecast, differences: np.ndarray) -> WindowForecast:
-        """The calibrated forecast of ``N`` windows with seasonal differences ``(N, 1)`` in scaled units."""
+    def apply(
+        self, forecast: WindowForecast, differences: np.ndarray, widths: np.ndarray | None = None
+    ) -> WindowForecast:
+        """The calibrated forecast of ``N`` windows.
+
+        Args:
+            forecast: The network's, combined with exponential smoothing.
+            differences: ``(N, 1)`` mean absolute seasonal difference of each window, in scaled units.
+            widths: ``(N, H, K)`` widths of each window, as of :func:`adapted_widths`, in the place of :attr:`widths`.
+        """
+        widths = self.widths if widths is None else widths
         if self.usual_offsets is None:
-            return forecast.widened(self.widths)
+            return forecast.widened(widths)
         unit = differences[..., None]
-        combined = forecast.with_offsets_toward(self.usual_offsets * unit, self.usual_weight)
-        return combined.widened(self.widths * unit)
+        return self._combined(forecast, unit).widened(widths * unit)
+
+    def scores(self, forecast: WindowForecast, differences: np.ndarray) -> np.ndarray:
+        """By how much bounds would have to move outwards to include the target: ``(N, H, K)``, in the unit of widths.
+
+        Arguments as of :meth:`apply`. NaN where the target is unknown.
+        """
+        unit = np.ones_like(differences)[..., None] if self.usual_offsets is None else differences[..., None]
+        lower, upper = self._combined(forecast, unit).bounds
+        target = forecast.target[..., None]
+        return np.maximum(lower - target, target - upper) / unit
+
+    def _combined(self, forecast: WindowForecast, unit: np.ndarray) -> WindowForecast:
+        if self.usual_offsets is None:
+            return forecast
+        return forecast.with_offsets_toward(self.usual_offsets * unit, self.usual_weight)
 
     def state(self) -> dict[str, Any]:
         """What :meth:`from_state` reads."""

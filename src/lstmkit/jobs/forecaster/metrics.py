@@ -122,7 +122,7 @@ def unseen_windows(predictor: ForecasterPredictor, series: SeriesSet) -> Forecas
     """
     horizon, given = predictor.settings.horizon, series
     series = continued(given, predictor.histories)
-    first = np.array([first_unseen_step(predictor, series, i) for i in range(len(series))])
+    first = np.array([predictor.first_unseen_step(series, i) for i in range(len(series))])
     first = np.maximum(first, series.lengths - given.lengths)
     origins = rolling_origins(series, first, series.lengths - horizon, stride=horizon)
     origins = np.array([(i, t) for i, t in origins if not np.isnan(series.y[i][t : t + horizon]).all()], dtype=int)
@@ -132,18 +132,3 @@ def unseen_windows(predictor: ForecasterPredictor, series: SeriesSet) -> Forecas
             "test_windows=1 or more"
         )
     return ForecastExamples(series, origins)
-
-
-def first_unseen_step(predictor: ForecasterPredictor, series: SeriesSet, i: int) -> int:
-    """The first step of series ``i`` after the training data; a new series starts after two windows, if it has them."""
-    trained_until = predictor.last_trained_timestamps.get(series.ids[i])
-    if trained_until is None:
-        enough_past = min(2 * predictor.window_plan.past, int(series.lengths[i]) - predictor.settings.horizon)
-        return max(1, enough_past)
-    timestamps = series.timestamps(i, 0, int(series.lengths[i]))
-    try:
-        return max(1, int((timestamps <= predictor.parse_timestamp(trained_until)).sum()))
-    except TypeError as err:
-        raise DataError(
-            f"series {series.ids[i]!r} and the training data must both have a time zone, or neither"
-        ) from err

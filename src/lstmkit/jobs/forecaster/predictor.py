@@ -33,8 +33,10 @@ from lstmkit.data.series.time_split import (
     plan_windows,
     seasonal_change,
 )
+from lstmkit.errors import DataError
 from lstmkit.evaluation.calibration import combination_weight
 from lstmkit.evaluation.forecast_metrics import quantile_columns
+from lstmkit.jobs.forecaster.adaptive_intervals import adapted_widths, answered_origins
 from lstmkit.jobs.forecaster.exponential_smoothing import smoothed_forecasts, steps_to_smooth
 from lstmkit.jobs.forecaster.generation import sample_paths
 from lstmkit.jobs.forecaster.intervals import IntervalCalibration
@@ -157,6 +159,24 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
             if timestamps[-1] >= trained_until:
                 held_out = int((timestamps > trained_until).sum())
                 self.histories[name] = History.of(series, i, steps + held_out)
+
+    def first_unseen_step(self, series: SeriesSet, i: int) -> int:
+        """The first step of series ``i`` after training and validation; a new series starts after two windows.
+
+        Raises:
+            DataError: Of series and training data only one has a time zone.
+        """
+        trained_until = self.last_trained_timestamps.get(series.ids[i])
+        if trained_until is None:
+            enough_past = min(2 * self.window_plan.past, int(series.lengths[i]) - self.settings.horizon)
+            return max(1, enough_past)
+        timestamps = series.timestamps(i, 0, int(series.lengths[i]))
+        try:
+            return max(1, int((timestamps <= self.parse_timestamp(trained_until)).sum()))
+        except TypeError as err:
+            raise DataError(
+                f"series {series.ids[i]!r} and the training data must both have a time zone, or neither"
+            ) from err
 
     def _usual_scales_of(self, series: SeriesSet) -> np.ndarray | None:
         """``(N,)``; a series that the model was not fitted to has the median of all that it was fitted to."""
@@ -339,9 +359,25 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
         examples = ForecastExamples(series, origins)
         forecast = self.predict_windows(examples, progress)
         if self.intervals is not None:
-            forecast = self.intervals.apply(forecast, self._seasonal_differences(examples, forecast))
+            widths = self._adapted_widths(self.intervals, examples) if self.settings.adaptive_rate else None
+            forecast = self.intervals.apply(forecast, self._seasonal_differences(examples, forecast), widths)
         values = self.scaler.inverse(forecast.quantiles, forecast.base[..., None], forecast.scale[..., None])
         return np.maximum(values, 0.0) if self.is_count_data else values
+
+    def _adapted_widths(self, intervals: IntervalCalibration, examples: ForecastExamples) -> np.ndarray:
+        """Interval widths of each window, ``(N, H, K)``: they follow earlier forecasts of values that are known now."""
+        series, settings = examples.series, self.settings
+        answered = [answered_origins(self.first_unseen_step(series, i), step) for i, step in examples.origins]
+        pairs = [(i, step) for (i, _), steps in zip(examples.origins, answered, strict=True) for step in steps]
+        if not pairs:
+            return np.repeat(intervals.widths[None], len(answered), axis=0)
+        origins, places = np.unique(np.array(pairs), axis=0, return_inverse=True)
+        earlier = ForecastExamples(series, origins)
+        forecast = self.predict_windows(earlier)
+        scores = intervals.scores(forecast, self._seasonal_differences(earlier, forecast))[places.reshape(-1)]
+        scores_of_windows = np.split(scores, np.cumsum([len(steps) for steps in answered])[:-1])
+        levels, rate = sorted(settings.levels), settings.adaptive_rate
+        return np.stack([adapted_widths(of_window, intervals.widths, levels, rate) for of_window in scores_of_windows])
 
     def forecast(self, series: SeriesSet) -> pd.DataFrame:
         """The ``horizon`` steps after the end of each series: ``unique_id, ds, forecast, forecast-lo-80, …``.

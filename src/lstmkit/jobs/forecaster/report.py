@@ -12,7 +12,6 @@ from lstmkit.data.series.series_set import SeriesSet
 from lstmkit.errors import DataError
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.forecaster.example_sequences import example_windows
-from lstmkit.jobs.forecaster.metrics import first_unseen_step
 from lstmkit.jobs.forecaster.plots import (
     error_by_step_figure,
     forecast_figure,
@@ -58,7 +57,7 @@ def _forecast_section(predictor: ForecasterPredictor, series: SeriesSet) -> Sect
 
 
 def _what_was_fitted(predictor: ForecasterPredictor, series: SeriesSet, origins: Origins) -> str:
-    unseen = [first_unseen_step(predictor, series, i) <= step for i, step in origins]
+    unseen = [predictor.first_unseen_step(series, i) <= step for i, step in origins]
     if all(unseen):
         return "The model was not fitted to them."
     return "The model was fitted to them." if not any(unseen) else "The model was fitted to a part of them."
@@ -116,7 +115,7 @@ def _data_section(predictor: ForecasterPredictor, series: SeriesSet) -> Section:
         "The model receives a mask of missing values. They are never imputed, used as a target, used for scaling, or "
         "scored."
     )
-    n_short = sum(first_unseen_step(predictor, series, i) >= n for i, n in enumerate(lengths))
+    n_short = sum(predictor.first_unseen_step(series, i) >= n for i, n in enumerate(lengths))
     if 0 < n_short < len(series):
         subject = (
             "1 series is too short for validation and test: it is"

@@ -104,7 +104,7 @@ class ForecasterSettings(JobSettings):
     )
     smoothing_weight: float = setting(
         "weight of exponential smoothing in the forecast, the rest is the network's; -1 = chosen on the "
-        " validation split (method direct), or 0 without one",
+        "validation split (method direct), or 0 without one",
         default=-1.0,
         low=-1,
         high=1,
@@ -117,6 +117,15 @@ class ForecasterSettings(JobSettings):
         low=-1,
         high=1,
         check=chosen_or_weight,
+    )
+    adaptive_rate: float = setting(
+        "how fast interval widths follow the coverage of forecasts that newer data have answered (adaptive conformal "
+        "inference): change after a miss, in mean seasonal differences; 0 = widths are constant",
+        only_with={"method": ("direct",)},
+        default=0.0,
+        group="decoding",
+        low=0,
+        high=10,
     )
     residual: bool = setting("residual connections around recurrent layers after the first", default=True)
     steps_per_epoch: int = inherited(
