@@ -40,7 +40,7 @@ from lstmkit.jobs.common.classifier_baselines import class_frequencies, nearest_
 from lstmkit.models.sequence import SequenceClassifier
 from lstmkit.modules.classification_head import ClassificationHead
 from lstmkit.modules.encoders import TokenEncoder
-from lstmkit.modules.ngram_regression import NgramRegression, ngram_matrix
+from lstmkit.modules.ngram_regression import NgramRegression
 from lstmkit.modules.pooling import POOLS, AttentionPool, build_pool
 from lstmkit.modules.trunk import build_trunk
 from lstmkit.plots.classification import (
@@ -797,10 +797,10 @@ def test_ngrams_are_scikit_learns_logistic_regression(topics: Classifier):
     """The module gives the probabilities of scikit-learn's model on the same features, with padding or without."""
     texts, labels = _topics(120, 0)
     encoded = topics.predictor.front_end.encode(texts)
-    features, idf = ngram_matrix(encoded, 50, 256)
-    model = LogisticRegression(C=10.0, max_iter=1000).fit(features, labels)
     module = NgramRegression(50, 256, 3)
-    module.load_regression(*(a.astype(np.float32) for a in (model.coef_.T, model.intercept_)), idf)
+    features = module.fit_features(encoded)
+    model = LogisticRegression(C=10.0, max_iter=1000).fit(features, labels)
+    module.load_regression(*(a.astype(np.float32) for a in (model.coef_.T, model.intercept_)))
     lengths = torch.tensor([len(ids) for ids in encoded])
     padded = torch.cat([Sequences(encoded).batch(np.arange(120)).inputs, torch.full((120, 3), 7)], 1)
     actual = module(padded, lengths).exp()
@@ -816,47 +816,47 @@ def test_ngrams_are_mixed_into_the_probabilities(topics: Classifier, tmp_path: P
     encoded = predictor.front_end.encode(texts)
     network = predictor.network
     assert isinstance(network, SequenceClassifier)
-    assert network.ngrams is not None
+    assert network.regression is not None
     mixed = predictor.probabilities(encoded).uncalibrated
-    ngrams = torch.cat([network.ngrams(torch.from_numpy(ids)[None]) for ids in encoded]).exp().numpy()
+    ngrams = torch.cat([network.regression(torch.from_numpy(ids)[None]) for ids in encoded]).exp().numpy()
     loaded = load(topics.save(tmp_path / "model"))
     assert np.array_equal(loaded.predictor.probabilities(encoded).uncalibrated, mixed)
-    predictor.ngrams.detach(network)
+    predictor.regression.detach(network)
     try:
         alone = predictor.probabilities(encoded).uncalibrated
     finally:
-        predictor.ngrams.attach(network, 0.5)
+        predictor.regression.attach(network, 0.5)
     np.testing.assert_allclose(mixed, (alone + ngrams) / 2, atol=1e-6)
 
 
 def test_the_weight_of_ngrams_is_chosen_on_the_validation_split():
     """A network without training gets a small weight; with weight 0 the model has no n-grams; several labels: none."""
     untrained = Classifier(**{**TINY, "epochs": 1, "lr": 0.0, "steps_per_epoch": 1}).fit(_topics(300, 0))
-    assert untrained.predictor.ngrams.share > 0.5
+    assert untrained.predictor.regression.share > 0.5
     assert untrained.score(*_topics(100, 3)) > 0.9
-    assert "logistic regression on its tokens and token pairs" in untrained.evaluate(_topics(40, 3)).notes[1]
+    assert "logistic regression on tokens and token pairs" in untrained.evaluate(_topics(40, 3)).notes[1]
     without = Classifier(**TINY, ngram_weight=0.0).fit(_topics(60, 0))
-    assert without.predictor.ngrams is None
-    assert not [name for name in without.model.state_dict() if "ngrams" in name]
+    assert without.predictor.regression is None
+    assert not [name for name in without.model.state_dict() if "regression" in name]
     held_out = Classifier(**TINY, valid_fraction=0.0).fit(_topics(60, 0))
-    assert not [name for name in held_out.model.state_dict() if "ngrams" in name]
+    assert not [name for name in held_out.model.state_dict() if "regression" in name]
     several = Classifier(**TINY, label_sep="|").fit((["a b", "b c", "c d", "d e"] * 10, ["x", "x|y", "y", "x"] * 10))
-    assert several.predictor.ngrams is None
+    assert several.predictor.regression is None
 
 
 def test_many_texts_are_sampled_for_ngrams(monkeypatch: pytest.MonkeyPatch):
     """Every class stays in the sample, also one with a single text."""
-    monkeypatch.setattr("lstmkit.jobs.classifier.ngrams._MAX_TEXTS", 10)
+    monkeypatch.setattr("lstmkit.jobs.classifier.regression_mixture._MAX_TEXTS", 10)
     texts, labels = _topics(60, 0)
     job = Classifier(**TINY, ngram_weight=0.5, valid_fraction=0.0, test_fraction=0.0)
     job.fit(([*texts, "blue boat"], [*labels, "rare"]))
-    ngrams = job.network.ngrams
+    ngrams = job.network.regression
     assert ngrams.weight.abs().sum(0).min() > 0
     assert (ngrams.weight.abs().sum(1) > 0).sum() < 150  # features of about a dozen texts
 
 
 def test_an_ensemble_and_a_given_weight_have_ngrams(tmp_path: Path):
     job = Classifier(**TINY, ngram_weight=0.25, ensemble_size=2, valid_fraction=0.0).fit(_topics(80, 0))
-    assert [network.ngrams.share for network in job.model.members] == [0.25, 0.25]
+    assert [network.regression.share for network in job.model.members] == [0.25, 0.25]
     texts = _topics(10, 1)[0]
     assert load(job.save(tmp_path / "model")).predict_proba(texts).tolist() == job.predict_proba(texts).tolist()

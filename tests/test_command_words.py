@@ -119,7 +119,7 @@ def test_settings_without_effect_are_not_listed():
     """ "How this was made" has no setting of another method."""
     direct, recursive = (set(in_effect(Forecaster(method=method), ())) for method in ("direct", "recursive"))
     assert recursive - direct == {"distribution", "num_samples"}
-    assert direct - recursive == {"readout", "linear_experts"}
+    assert direct - recursive == {"readout", "linear_experts", "adaptive_rate"}
     dynamic = in_effect(AnomalyDetector(threshold_method="dynamic"), ())
     assert "pruning" in dynamic
     assert not {"false_alarm_rate", "latent_size"} & dynamic.keys()
@@ -136,6 +136,7 @@ def test_settings_without_effect_are_not_listed():
         ("forecaster", {"smoothing_weight": -0.5}),
         ("forecaster", {"usual_width_weight": -0.1}),
         ("classifier", {"ngram_weight": -0.01}),
+        ("classifier", {"convolution_weight": -0.5}),
         ("tagger", {"budget": "ten"}),
         ("tagger", {"budget": "0s"}),
     ],

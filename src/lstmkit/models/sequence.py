@@ -15,7 +15,7 @@ from lstmkit.modules.ctc import CTCHead
 from lstmkit.modules.dropout import variational_dropout
 from lstmkit.modules.heads import TokenHead
 from lstmkit.modules.item_head import ItemHead
-from lstmkit.modules.ngram_regression import NgramRegression
+from lstmkit.modules.mixed_regression import MixedRegression
 from lstmkit.modules.sequence_convolutions import CausalConvEncoder, TextLineEncoder
 
 
@@ -69,7 +69,7 @@ class SequenceClassifier(Model):
         trunk: The recurrent layer, batch first.
         pool: Maps the trunk's steps ``(B, T, P)`` and their lengths to ``(B, P)``.
         head: Maps ``(B, P)`` to outputs.
-        ngrams: Logistic regression on the token ids that is mixed into the outputs, but not trained; ``None`` for none.
+        regression: Logistic regression that is mixed into the outputs, but not trained; ``None`` for none.
 
     >>> from lstmkit.layers.rnn import LSTM
     >>> from lstmkit.modules.classification_head import ClassificationHead
@@ -86,18 +86,18 @@ class SequenceClassifier(Model):
         trunk: RecurrentLayer,
         pool: nn.Module,
         head: Head,
-        ngrams: NgramRegression | None = None,
+        regression: MixedRegression | None = None,
     ) -> None:
         super().__init__()
-        self.encoder, self.trunk, self.pool, self.ngrams = encoder, trunk, pool, ngrams
+        self.encoder, self.trunk, self.pool, self.regression = encoder, trunk, pool, regression
         self.head: Head = head
 
     def forward(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """Outputs of the head ``(B, C)``, n-grams mixed in, and the trunk's final state."""
+        """Outputs of the head ``(B, C)``, the regression mixed in, and the trunk's final state."""
         outputs, state = self._head_outputs(inputs, state, lengths)
-        return outputs if self.ngrams is None else self.ngrams.mixed(outputs, inputs, lengths), state
+        return outputs if self.regression is None else self.regression.mixed(outputs, inputs, lengths), state
 
     def _head_outputs(self, inputs: Tensor, state: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
         if getattr(self.encoder, "reads_lengths", False):
@@ -108,7 +108,7 @@ class SequenceClassifier(Model):
         return self.head(self.pool(steps, lengths)), state
 
     def loss(self, batch: Batch, state: State | None = None) -> tuple[Tensor, State]:
-        """The loss of the head, without n-grams."""
+        """The loss of the head, without the regression."""
         outputs, state = self._head_outputs(batch.inputs, state, batch.lengths)
         return self.head.loss(outputs, batch), state
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+
+from lstmkit.modules.mixed_regression import MixedRegression
 
 _HASH_FACTORS = (1_000_003, 8_191)  # of the first and the second token of a pair
 
@@ -20,13 +22,11 @@ def pair_buckets(first: Ids, second: Ids, buckets: int) -> Ids:
     return (first * _HASH_FACTORS[0] + second * _HASH_FACTORS[1]) % buckets
 
 
-class NgramRegression(nn.Module):
+class NgramRegression(MixedRegression):
     """Log-probabilities of classes from a text's tokens and pairs of neighbors, without their order.
 
     A text is the sum of the features of its tokens and pairs, each with its inverse document frequency (IDF), divided
     by the square root of the sum of squares: TF-IDF of length one, but for features that occur several times.
-    The weights are not trained with the network: :meth:`load_regression` sets them. It is a module so that a classifier
-    is one network when it is saved or exported.
 
     Args:
         tokens: Size of the vocabulary, ``V``.
@@ -39,40 +39,31 @@ class NgramRegression(nn.Module):
     torch.Size([1, 3])
     """
 
-    weight: Tensor
+    kind = "ngrams"
     idf: Tensor
-    bias: Tensor
 
     def __init__(self, tokens: int, buckets: int, classes: int, share: float = 0.5) -> None:
-        super().__init__()
-        self.tokens, self.buckets, self.share = tokens, buckets, share
-        self.register_buffer("weight", torch.zeros(tokens + buckets, classes))
+        super().__init__(tokens + buckets, classes, share)
+        self.tokens, self.buckets = tokens, buckets
         self.register_buffer("idf", torch.zeros(tokens + buckets))
-        self.register_buffer("bias", torch.zeros(classes))
 
-    def load_regression(self, weight: np.ndarray, bias: np.ndarray, idf: np.ndarray) -> None:
-        """Set the weights ``(V + K, C)``, the bias ``(C,)`` and the inverse document frequencies ``(V + K,)``."""
-        for buffer, values in ((self.weight, weight), (self.bias, bias), (self.idf, idf)):
-            buffer.copy_(torch.from_numpy(values))
+    @property
+    def sizes(self) -> dict[str, Any]:
+        return {"tokens": self.tokens, "buckets": self.buckets}
 
-    def forward(self, ids: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Token ids ``(B, T)``, the first ``lengths`` of each row, to log-probabilities ``(B, C)``."""
-        steps = torch.arange(ids.shape[1], device=ids.device)
-        inside = torch.ones_like(ids, dtype=torch.bool) if lengths is None else steps < lengths.unsqueeze(1)
-        pairs = self.tokens + pair_buckets(ids[:, :-1], ids[:, 1:], self.buckets)
-        features = torch.cat([ids, pairs], 1)
+    def fit_features(self, encoded: Sequence[np.ndarray]) -> Any:
+        features, idf = ngram_matrix(encoded, self.tokens, self.buckets)
+        self.idf.copy_(torch.from_numpy(idf))
+        return features
+
+    def logits(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
+        steps = torch.arange(inputs.shape[1], device=inputs.device)
+        inside = torch.ones_like(inputs, dtype=torch.bool) if lengths is None else steps < lengths.unsqueeze(1)
+        pairs = self.tokens + pair_buckets(inputs[:, :-1], inputs[:, 1:], self.buckets)
+        features = torch.cat([inputs, pairs], 1)
         idf = self.idf[features] * torch.cat([inside, inside[:, 1:]], 1)
         norm = idf.square().sum(1, keepdim=True).sqrt().clamp(min=1e-12)
-        logits = F.embedding_bag(features, self.weight, per_sample_weights=idf / norm, mode="sum") + self.bias
-        return F.log_softmax(logits, 1)
-
-    def mixed(self, logits: Tensor, ids: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Log-probabilities ``(B, C)`` of the mixture of a network with these logits and this regression."""
-        network, ngrams = F.log_softmax(logits, 1), self(ids, lengths).to(logits.dtype)
-        return torch.logaddexp(network + math.log1p(-self.share), ngrams + math.log(self.share))
-
-    def extra_repr(self) -> str:
-        return f"tokens={self.tokens}, buckets={self.buckets}, share={self.share}"
+        return F.embedding_bag(features, self.weight, per_sample_weights=idf / norm, mode="sum") + self.bias
 
 
 def ngram_matrix(encoded: Any, tokens: int, buckets: int) -> tuple[Any, np.ndarray]:

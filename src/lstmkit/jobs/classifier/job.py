@@ -14,7 +14,6 @@ from lstmkit.data.sequence_dataset import Sequences, stratified_split
 from lstmkit.data.tables.native_frames import as_pandas, to_native
 from lstmkit.errors import DataError, listing
 from lstmkit.frontends.augmented_log_mel import AugmentedLogMelFrontEnd
-from lstmkit.frontends.text import TextFrontEnd
 from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.classifier import arrays
 from lstmkit.jobs.classifier import report as classifier_report
@@ -26,7 +25,6 @@ from lstmkit.jobs.classifier.keyword_spotting import (
     spot_keywords_in,
 )
 from lstmkit.jobs.classifier.metrics import evaluate_classifier
-from lstmkit.jobs.classifier.ngrams import NgramMixture
 from lstmkit.jobs.classifier.predictor import (
     KINDS,
     ClassifierPredictor,
@@ -34,6 +32,7 @@ from lstmkit.jobs.classifier.predictor import (
     check_known_labels,
     clip_format,
 )
+from lstmkit.jobs.classifier.regression_mixture import RegressionMixture
 from lstmkit.jobs.classifier.settings import ClassifierSettings
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.look import ExampleSequence
@@ -153,13 +152,13 @@ class Classifier(ClassifierSettings, Job[ClassifierPredictor]):
         class_counts = np.array([counts[label] for label in classes])
         values = np.array([self._label_values.get(label, label) for label in classes])
         predictor = ClassifierPredictor(self.snapshot(), front_end, classes, class_counts, len(labels), values)
-        if isinstance(front_end, TextFrontEnd) and not predictor.multi_label and self.ngram_weight:
-            encoded, targets = front_end.encode(train.inputs), predictor.targets(train)
-            predictor.ngrams = NgramMixture.fitted(
+        encoded = front_end.encode(train.inputs) if predictor.regression_weight else []
+        regression = predictor.unfitted_regression(encoded)
+        if regression is not None:
+            predictor.regression = RegressionMixture.fitted(
+                regression,
                 encoded,
-                targets,
-                tokens=len(front_end.tokenizer),
-                classes=len(classes),
+                predictor.targets(train),
                 balanced=self.class_weight == "balanced",
                 progress=self.progress,
             )
@@ -169,7 +168,7 @@ class Classifier(ClassifierSettings, Job[ClassifierPredictor]):
         return Sequences(self.predictor.front_end.encode(examples.inputs), self.predictor.targets(examples))
 
     def calibrate(self, valid: LabeledExamples | None) -> None:
-        """Fit the weight of n-grams and the temperature to the validation part."""
+        """Fit the weight of the regression and the temperature to the validation part."""
         self._valid_split = valid
         self.predictor.calibrate(valid, self.progress)
 

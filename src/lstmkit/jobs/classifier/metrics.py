@@ -69,12 +69,13 @@ def evaluate_classifier(
     details[[f"p_{label}" for label in predictor.classes]] = probabilities.calibrated
     summary = calibration_summary(probabilities, targets, predictor.scaling)
     notes = [f"{len(test)} examples. {summary}", *predictor.front_end.notes(encoded)]
-    if predictor.ngrams is not None and predictor.ngrams.share:
-        share = predictor.ngrams.share
+    if predictor.regression is not None and predictor.regression.share:
+        share = predictor.regression.share
+        features = {"ngrams": "tokens and token pairs", "convolutions": "random convolutions (MiniRocket)"}
         notes.insert(
             1,
             f"The probabilities of {settings.cell.upper()} have weight {1 - share:.2g} for the network and {share:.2g} "
-            "for logistic regression on its tokens and token pairs.",
+            f"for logistic regression on {features[predictor.regression.kind]}.",
         )
     missing = () if train is not None else ("TF-IDF with logistic regression, or the nearest neighbor",)
     directions = MULTI_LABEL_METRICS if predictor.multi_label else SINGLE_LABEL_METRICS

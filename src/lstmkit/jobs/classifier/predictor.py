@@ -20,12 +20,13 @@ from lstmkit.frontends.base import FrontEnd
 from lstmkit.frontends.standardized import StandardizedFrontEnd
 from lstmkit.frontends.text import TextFrontEnd
 from lstmkit.frontends.video import VideoFrontEnd
-from lstmkit.jobs.classifier.ngrams import NgramMixture
+from lstmkit.jobs.classifier.regression_mixture import RegressionMixture, convolution_regression, ngram_regression
 from lstmkit.jobs.classifier.settings import ClassifierSettings
 from lstmkit.jobs.predictor import Predictor
 from lstmkit.models.base import Model
 from lstmkit.models.sequence import SequenceClassifier
 from lstmkit.modules.classification_head import ClassificationHead
+from lstmkit.modules.mixed_regression import MixedRegression
 from lstmkit.modules.pooling import build_pool
 from lstmkit.modules.trunk import build_trunk
 from lstmkit.progress import Progress
@@ -58,7 +59,7 @@ class ClassifierPredictor(Predictor[ClassifierSettings]):
         class_counts: ``(C,)`` training examples per class.
         num_examples: Training examples.
         scaling: Calibrates the probabilities.
-        ngrams: Logistic regression that is mixed into the probabilities of texts; ``None`` for none.
+        regression: Logistic regression that is mixed into the probabilities; ``None`` for none.
     """
 
     def __init__(
@@ -70,14 +71,14 @@ class ClassifierPredictor(Predictor[ClassifierSettings]):
         num_examples: int,
         class_values: np.ndarray,
         scaling: calibration.TemperatureScaling | None = None,
-        ngrams: NgramMixture | None = None,
+        regression: RegressionMixture | None = None,
     ) -> None:
         super().__init__(settings)
         self.front_end = front_end
         self.classes, self.class_values = tuple(classes), class_values
         self.class_counts, self.num_examples = class_counts, num_examples
         self.scaling = scaling or calibration.TemperatureScaling()
-        self.ngrams = ngrams
+        self.regression = regression
 
     # ---- the network ---------------------------------------------------------------------------------------------
 
@@ -96,7 +97,9 @@ class ClassifierPredictor(Predictor[ClassifierSettings]):
         pool = build_pool(settings.pooling, trunk.output_size, 1 + settings.bidirectional)
         weights = self.balanced_class_weights() if settings.class_weight == "balanced" else None
         head = ClassificationHead(trunk.output_size, len(self.classes), self.multi_label, weights, settings.dropout)
-        return SequenceClassifier(encoder, trunk, pool, head, self.ngrams and self.ngrams.build(len(self.classes)))
+        return SequenceClassifier(
+            encoder, trunk, pool, head, self.regression and self.regression.build(len(self.classes))
+        )
 
     def balanced_class_weights(self) -> list[float]:
         """``C`` weights, inversely proportional to class frequency; of a label its negatives per positive."""
@@ -165,19 +168,33 @@ class ClassifierPredictor(Predictor[ClassifierSettings]):
         return self.probabilities(encoded).calibrated
 
     def calibrate(self, valid: LabeledExamples | None, progress: Progress) -> None:
-        """Fit the weight of n-grams and the temperature (Guo et al. 2017) to validation examples, if there are any."""
+        """Fit the weight of the regression and the temperature (Guo et al. 2017) to validation examples, if any."""
+        weight = self.regression_weight
         if valid is None:
-            if self.ngrams is not None:
-                self.ngrams.attach(self.model, max(0.0, self.settings.ngram_weight))
+            if self.regression is not None:
+                self.regression.attach(self.model, max(0.0, weight))
             return
         encoded, targets = self.front_end.encode(valid.inputs), self.targets(valid)
-        if self.ngrams is not None:
-            self.ngrams.detach(self.model)
+        if self.regression is not None:
+            self.regression.detach(self.model)
             network = calibration.probabilities(self.logits(encoded, progress), multi_label=False)
-            share = self.ngrams.choose(network, encoded, targets)
-            weight = self.settings.ngram_weight
-            self.ngrams.attach(self.model, share if weight < 0 else weight)
+            share = self.regression.choose(network, encoded, targets)
+            self.regression.attach(self.model, share if weight < 0 else weight)
         self.scaling = calibration.fit_temperature(self.logits(encoded, progress), targets)
+
+    @property
+    def regression_weight(self) -> float:
+        """The weight of the regression that the settings give; below 0 if it is chosen, 0 for none."""
+        weights = {"text": self.settings.ngram_weight, "numbers": self.settings.convolution_weight}
+        return 0.0 if self.multi_label else weights.get(self.front_end.kind, 0.0)
+
+    def unfitted_regression(self, encoded: Sequence[np.ndarray]) -> MixedRegression | None:
+        """The regression for encoded training examples; ``None`` if it has no weight."""
+        if not self.regression_weight:
+            return None
+        if isinstance(self.front_end, TextFrontEnd):
+            return ngram_regression(encoded, len(self.front_end.tokenizer), len(self.classes))
+        return convolution_regression(encoded, len(self.classes))
 
     def to_labels(self, probabilities: np.ndarray) -> Labels:
         """The predicted labels of one example, from its probabilities ``(C,)``."""
@@ -213,7 +230,9 @@ class ClassifierPredictor(Predictor[ClassifierSettings]):
             "classes": self.class_values.tolist(),
             "counts": [*self.class_counts.tolist(), self.num_examples],
             **self.scaling.state(),
-            **({"ngrams": self.ngrams.state()} if self.ngrams is not None and self.ngrams.share else {}),
+            **(
+                {"regression": self.regression.state()} if self.regression is not None and self.regression.share else {}
+            ),
             "reads": self.front_end.kind,
             "front": self.front_end.state(),
         }
@@ -234,8 +253,8 @@ class ClassifierPredictor(Predictor[ClassifierSettings]):
         front_end = build_front_end(settings, kind)
         front_end.load_state(state["front"])
         scaling = calibration.TemperatureScaling.from_state(state)
-        ngrams = NgramMixture.from_state(state["ngrams"]) if "ngrams" in state else None
-        return cls(settings, front_end, classes, counts[:-1], int(counts[-1]), np.array(values), scaling, ngrams)
+        regression = RegressionMixture.from_state(state["regression"]) if "regression" in state else None
+        return cls(settings, front_end, classes, counts[:-1], int(counts[-1]), np.array(values), scaling, regression)
 
 
 def label_text(value: Any) -> str:

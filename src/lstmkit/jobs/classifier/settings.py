@@ -124,6 +124,14 @@ class ClassifierSettings(TextSettings):
         high=0.95,
         check=chosen_or_weight,
     )
+    convolution_weight: float = setting(
+        "weight of logistic regression on random convolutions in the probabilities of time series, the rest is the "
+        "network's; -1 = chosen on the validation split, or 0 without one; one label per example only",
+        default=-1.0,
+        low=-1,
+        high=0.95,
+        check=chosen_or_weight,
+    )
     class_weight: str = setting(
         "class weights in the loss: none, or inversely proportional to class frequency (balanced)",
         default="none",
