@@ -160,10 +160,11 @@ class Forecaster(ForecasterSettings, Job[ForecasterPredictor]):
     def explain(self, data: Any, *, future_data: Any | None = None, series: str | None = None) -> Any:
         """Explain the forecasts of :meth:`predict`: how much each input moves the median, as Shapley values.
 
-        The inputs are each covariate, the calendar features together (``calendar``) and the values of the series
-        (``history``). The baseline is the forecast if all of them are typical: covariates at their mean in training,
-        categories by their frequency, the calendar at its mean, and a history that stands still at the base of its
-        window. Contributions are those of the model: they are not effects of a cause.
+        The inputs are each covariate (a future one over the horizon), the calendar features together (``calendar``),
+        and the values of the series with past values of future covariates (``history``). The baseline is the forecast
+        if all of them are typical: covariates at their mean in training, categories by their frequency, the calendar
+        at the center of its cycles, and a history that stands still at the base of its window. Contributions are those
+        of the model: they are not effects of a cause.
 
         Args:
             data: The series with their history, as for :meth:`predict`.
