@@ -6,6 +6,7 @@ Missing numbers are 0, the mean, with an indicator column.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,8 @@ class CovariateColumn:
         mean, std: Of the training values.
         has_missing: Whether training values are missing; an indicator column is then added.
         categories: Sorted categories; ``None`` for numbers.
+        means: Mean of each encoded column over all training values: 0 and the missing fraction of numbers, or the
+            frequency of each category; empty in models of version 0.1.
     """
 
     name: str
@@ -33,6 +36,7 @@ class CovariateColumn:
     std: float = 1.0
     has_missing: bool = False
     categories: tuple[str, ...] | None = None
+    means: tuple[float, ...] = ()
 
     @property
     def width(self) -> int:
@@ -50,10 +54,14 @@ class CovariateColumn:
         if not known.size:
             raise DataError(f"covariate {name!r} has no value in the training data: leave it out")
         if values.dtype == object:
-            return cls(name, categories=tuple(sorted(map(_category, set(known)))))
+            counts = sorted(Counter(map(_category, known)).items())
+            means = tuple(count / values.size for _, count in counts)
+            return cls(name, categories=tuple(category for category, _ in counts), means=means)
         std = float(known.std())
         constant = std <= 1e-13 * float(np.abs(known).max())  # up to rounding
-        return cls(name, float(known.mean()), 1.0 if constant else std, has_missing=known.size < values.size)
+        has_missing = known.size < values.size
+        means = (0.0, 1 - known.size / values.size) if has_missing else (0.0,)
+        return cls(name, float(known.mean()), 1.0 if constant else std, has_missing, means=means)
 
     def transform(self, values: np.ndarray) -> np.ndarray:
         """Encode values: ``(T,) -> (T, width)`` float32.
@@ -109,10 +117,35 @@ class CovariateEncoder:
         return sum(c.width for c in self.past)
 
     @property
+    def n_covariates(self) -> int:
+        """Number of encoded columns of all covariates; those of the calendar features follow."""
+        return self.n_past + sum(c.width for c in (*self.future, *self.static))
+
+    @property
     def width(self) -> int:
         """Number of encoded columns; the first ``n_past`` are of past covariates."""
-        ahead = sum(c.width for c in (*self.future, *self.static))
-        return self.n_past + ahead + sum(len(CALENDAR_FEATURES[name](_EXAMPLE_TIMESTAMPS)) for name in self.calendar)
+        calendar = sum(len(CALENDAR_FEATURES[name](_EXAMPLE_TIMESTAMPS)) for name in self.calendar)
+        return self.n_covariates + calendar
+
+    @property
+    def columns(self) -> dict[str, slice]:
+        """The encoded columns of each covariate, by name."""
+        columns = (*self.past, *self.future, *self.static)
+        stops = np.cumsum([c.width for c in columns]).tolist()
+        return {c.name: slice(stop - c.width, stop) for c, stop in zip(columns, stops, strict=True)}
+
+    @property
+    def means(self) -> np.ndarray:
+        """``(width,)`` float32: the mean of each encoded column in training; of calendar features the circle's center.
+
+        Covariates of a model of version 0.1, which has no frequencies, have 0: the mean number, an unknown category.
+        """
+        means = np.zeros(self.width, np.float32)
+        columns = self.columns
+        for column in (*self.past, *self.future, *self.static):
+            if column.means:
+                means[columns[column.name]] = column.means
+        return means
 
     def transform(self, series: SeriesSet, i: int, steps: int) -> np.ndarray:
         """Encode the first ``steps`` steps of series ``i``, missing past its end: ``(steps, width)`` float32."""
@@ -133,10 +166,14 @@ class CovariateEncoder:
 
     @classmethod
     def from_json(cls, state: dict[str, Any]) -> CovariateEncoder:
-        """Restore an encoder from :meth:`to_json`."""
+        """Restore an encoder from :meth:`to_json`. Raises LookupError, TypeError or ValueError if it is damaged."""
 
         def column(c: dict[str, Any]) -> CovariateColumn:
-            return CovariateColumn(**{**c, "categories": None if c["categories"] is None else tuple(c["categories"])})
+            categories = None if c["categories"] is None else tuple(c["categories"])
+            restored = CovariateColumn(**{**c, "categories": categories, "means": tuple(c.get("means", ()))})
+            if restored.means and len(restored.means) != restored.width:
+                raise ValueError(f"covariate {restored.name!r} has {restored.width} columns, and other means")
+            return restored
 
         columns = {role: tuple(column(c) for c in state[role]) for role in ("past", "future", "static")}
         return cls(**columns, calendar=tuple(state["calendar"]))

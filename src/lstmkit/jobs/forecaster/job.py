@@ -27,6 +27,7 @@ from lstmkit.data.tables.table import TABLES
 from lstmkit.jobs.base import DataSplit, Job, sampled_rows
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.forecaster.example_sequences import example_windows
+from lstmkit.jobs.forecaster.explanation import explain_next_steps
 from lstmkit.jobs.forecaster.metrics import ALL_BASELINES, backtest, unseen_windows
 from lstmkit.jobs.forecaster.plots import forecast_figure
 from lstmkit.jobs.forecaster.predictor import ForecasterPredictor, plan_for
@@ -155,6 +156,40 @@ class Forecaster(ForecasterSettings, Job[ForecasterPredictor]):
         forecast = with_default_names(as_pandas(predictions), series.names)
         title = f"Forecast, {settings.horizon} steps"
         return forecast_figure(series.to_frame(), forecast, settings.levels, title=title, names=series.names)
+
+    def explain(self, data: Any, *, future_data: Any | None = None, series: str | None = None) -> Any:
+        """Explain the forecasts of :meth:`predict`: how much each input moves the median, as Shapley values.
+
+        The inputs are each covariate (a future one over the horizon), the calendar features together (``calendar``),
+        and the values of the series with past values of future covariates (``history``). The baseline is the forecast
+        if all of them are typical: covariates at their mean in training, categories by their frequency, the calendar
+        at the center of its cycles, and a history that stands still at the base of its window. Contributions are those
+        of the model: they are not effects of a cause.
+
+        Args:
+            data: The series with their history, as for :meth:`predict`.
+            future_data: File or frame with the future covariates over the horizon, if ``data`` does not have them.
+            series: Id of the series to explain; by default all.
+
+        Returns:
+            A frame of the same kind as ``data``, a row per series, step and input: series id, timestamp, ``input``,
+            ``contribution``, ``baseline`` and ``forecast``, the last three in the unit of the series. The contributions
+            of a step sum to ``forecast - baseline``. They are exact with up to 8 inputs, else the mean over 64 sampled
+            orders.
+
+        Raises:
+            DataError: The data cannot be read, a future covariate does not reach the end of the horizon, or there is no
+                series of that id.
+
+        >>> import numpy as np
+        >>> values = 10 + np.sin(np.arange(120) * np.pi / 6)
+        >>> forecaster = Forecaster(horizon=2, season_length=12, epochs=1, steps_per_epoch=2, hidden_size=4).fit(values)
+        >>> forecaster.explain(values).columns.tolist()
+        ['unique_id', 'ds', 'input', 'contribution', 'baseline', 'forecast']
+        """
+        predictor = self.predictor
+        examples = predictor.read(data, future_data)
+        return to_native(with_names_of_data(explain_next_steps(predictor, examples, series), examples.names), data)
 
     # ---- evaluation and report -----------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from lstmkit.data.batch import Batch, Loader
+from lstmkit.data.batch import Batch, Loader, Source
 from lstmkit.data.series.covariates import CovariateEncoder
 from lstmkit.data.series.forecast_frames import forecast_frame
 from lstmkit.data.series.forecast_windows import (
@@ -260,18 +260,22 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
 
         They are those of the network, combined with exponential smoothing by :attr:`smoothing_weight`.
         """
+        forecast = self.network_forecast(self.windows(examples), progress)
+        if not self.smoothing_weight:
+            return forecast
+        return forecast.moved_toward(self.smoothed(examples, forecast), self.smoothing_weight)
+
+    def network_forecast(self, windows: Source, progress: Progress | None = None) -> WindowForecast:
+        """Stacked forecasts of encoded windows by the network alone."""
         with seeded(self.settings.seed):
             # Paths are sampled for one window at a time: a forecast must not depend on the other windows of a batch.
-            loader = Loader(self.windows(examples), 256 if self.settings.method == "direct" else 1)
+            loader = Loader(windows, 256 if self.settings.method == "direct" else 1)
             forecasts = predict(
                 self.model, loader, self._decode, device=self.device, progress=progress, title="forecasting"
             )
-        forecast = WindowForecast(*(np.stack(parts) for parts in zip(*forecasts, strict=True)))
-        if not self.smoothing_weight:
-            return forecast
-        return forecast.moved_toward(self._smoothed(examples, forecast), self.smoothing_weight)
+        return WindowForecast(*(np.stack(parts) for parts in zip(*forecasts, strict=True)))
 
-    def _smoothed(self, examples: ForecastExamples, forecast: WindowForecast) -> np.ndarray:
+    def smoothed(self, examples: ForecastExamples, forecast: WindowForecast) -> np.ndarray:
         """Forecasts of the windows by exponential smoothing, ``(N, H)``, in the scaled units of ``forecast``."""
         values = smoothed_forecasts(
             self._values_to_smooth(examples),
@@ -341,7 +345,7 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
         apart = np.array([tuple(origin) in kept for origin in valid.origins.tolist()])
         unit = self._seasonal_differences(valid, forecast)
         if self.settings.smoothing_weight < 0:
-            smoothed = self._smoothed(valid, forecast)
+            smoothed = self.smoothed(valid, forecast)
             y, network = forecast.target / unit, forecast.median / unit
             self.smoothing_weight = combination_weight(y, network, smoothed / unit, apart)
             forecast = forecast.moved_toward(smoothed, self.smoothing_weight)

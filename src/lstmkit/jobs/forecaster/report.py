@@ -12,6 +12,7 @@ from lstmkit.data.series.series_set import SeriesSet
 from lstmkit.errors import DataError
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.forecaster.example_sequences import example_windows
+from lstmkit.jobs.forecaster.explanation_section import explanation_sections
 from lstmkit.jobs.forecaster.plots import (
     error_by_step_figure,
     forecast_figure,
@@ -34,6 +35,7 @@ def forecast_sections(
         sections.append(Section("Results", text="No windows were held out, so there are no scores."))
     else:
         sections += _evaluation_sections(predictor, evaluation)
+    sections += explanation_sections(predictor, series)
     return [*sections, *_gate_sections(predictor, series), _data_section(predictor, series)]
 
 
