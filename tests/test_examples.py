@@ -13,6 +13,10 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 #: For each script: a pattern of its output, and the files in its output folder.
 EXPECTED = {
     "forecast_csv.py": (r"SeasonalNaive(.|\n)*forecast-lo-80(.|\n)*2014-09-01 18:00", {"forecast.csv", "run"}),
+    "hierarchical_forecasts.py": (
+        r"Norway/west/Bergen(.|\n)*forecast/BottomUp: .* 0\.00\nforecast/MinTrace_method-wls_var: .* 0\.00\n",
+        set(),
+    ),
     "replace_torch_lstm.py": (r"output \(184, 24, 64\)\nlargest difference: \d\.\de-0[678]\n", set()),
     "look_inside.py": (r"forget +0\.\d\d\n(.|\n)*half-life of the units, in steps: \[ *\d", {"inside.html"}),
     "live_stream.py": (r"hour 6\d: score (.|\n)*alarms in 168 hours", {"model"}),

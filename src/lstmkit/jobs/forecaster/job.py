@@ -29,6 +29,7 @@ from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.forecaster.example_sequences import example_windows
 from lstmkit.jobs.forecaster.explanation import explain_next_steps
 from lstmkit.jobs.forecaster.metrics import ALL_BASELINES, backtest, unseen_windows
+from lstmkit.jobs.forecaster.paths import path_frame
 from lstmkit.jobs.forecaster.plots import forecast_figure
 from lstmkit.jobs.forecaster.predictor import ForecasterPredictor, plan_for
 from lstmkit.jobs.forecaster.reading import read_forecast_series
@@ -134,12 +135,60 @@ class Forecaster(ForecasterSettings, Job[ForecasterPredictor]):
         Raises:
             DataError: The data cannot be read, or a future covariate does not reach the end of the horizon.
         """
-        predictor = self.predictor
-        series = predictor.read(data, future_data)
-        warning = predictor.short_history(series)
+        series = self._read_histories(data, future_data)
+        return to_native(with_names_of_data(self.predictor.forecast(series), series.names), data)
+
+    def sample_paths(
+        self, data: Any, num_paths: int = 100, *, future_data: Any | None = None, seed: int | None = None
+    ) -> Any:
+        """Sample joint futures of all series, from which any statistic follows: of a sum over steps or over series.
+
+        At each step the paths of ``method="direct"`` have the calibrated quantiles of :meth:`predict`. Values between
+        two quantiles and beyond the outermost ones are linear functions of a normal score: the tails are normal. Steps
+        and series depend on each other as in the validation windows, by a Gaussian copula. A series that validation
+        did not have is independent of the others.
+
+        The paths of ``method="recursive"`` are those of the network, each step sampled after the last, without the
+        calibration of intervals. Series are independent; counts stay whole numbers from 0 up.
+
+        Args:
+            data: The series with their history, as for :meth:`predict`.
+            num_paths: Paths of each series.
+            future_data: File or frame with the future covariates over the horizon, if ``data`` does not have them.
+            seed: Random seed; by default that of the settings. Path ``k`` of one series belongs to path ``k`` of
+                every other.
+
+        Returns:
+            A frame of the same kind as ``data`` with ``num_paths * horizon`` rows per series: series id, timestamp,
+            ``path`` from 0, and the value, under the names that ``data`` have for them (else ``unique_id``, ``ds`` and
+            ``y``).
+
+        Raises:
+            DataError: The data cannot be read, or a future covariate does not reach the end of the horizon.
+            SettingError: ``num_paths`` is not a whole number from 1 up.
+            UserError: The model has ``method="direct"`` and no correlations: it was fitted without a validation split
+                or by an older version.
+
+        >>> import numpy as np
+        >>> series = 10 + np.sin(np.arange(120) * np.pi / 6)
+        >>> forecaster = Forecaster(horizon=6, season_length=12, epochs=1, steps_per_epoch=2, hidden_size=4).fit(series)
+        >>> paths = forecaster.sample_paths(series, 200)
+        >>> paths.columns.tolist(), len(paths)
+        (['unique_id', 'ds', 'path', 'y'], 1200)
+        >>> totals = paths.groupby("path")["y"].sum()  # over the six steps
+        >>> lower, upper = totals.quantile([0.1, 0.9])  # the 80 % interval of the total
+        """
+        series = self._read_histories(data, future_data)
+        paths = path_frame(self.predictor, series, num_paths, seed)
+        return to_native(with_names_of_data(paths, series.names), data)
+
+    def _read_histories(self, data: Any, future_data: Any | None) -> SeriesSet:
+        """Data to forecast, with a warning if their history is short."""
+        series = self.predictor.read(data, future_data)
+        warning = self.predictor.short_history(series)
         if warning:
-            warnings.warn(warning, stacklevel=2)
-        return to_native(with_names_of_data(predictor.forecast(series), series.names), data)
+            warnings.warn(warning, stacklevel=3)
+        return series
 
     def to_text(self, predictions: Any) -> str:
         """The forecasts as CSV; numbers read back equal."""

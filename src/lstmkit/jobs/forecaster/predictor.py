@@ -40,6 +40,7 @@ from lstmkit.jobs.forecaster.adaptive_intervals import adapted_widths, answered_
 from lstmkit.jobs.forecaster.exponential_smoothing import smoothed_forecasts, steps_to_smooth
 from lstmkit.jobs.forecaster.generation import sample_paths
 from lstmkit.jobs.forecaster.intervals import IntervalCalibration
+from lstmkit.jobs.forecaster.path_correlation import PathCorrelation
 from lstmkit.jobs.forecaster.reading import read_forecast_series
 from lstmkit.jobs.forecaster.settings import ForecasterSettings
 from lstmkit.jobs.forecaster.window_forecast import WindowForecast
@@ -78,6 +79,8 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
         histories: By series id the last steps of all data that ``fit`` got, for the evaluation of data that continue
             them; empty in models of version 0.1.
         smoothing_weight: Weight of exponential smoothing in the forecast, from 0 to 1; 0 in models of version 0.1.
+        path_correlation: Dependence of steps and series, for sampled paths (method direct); ``None`` without a
+            validation split and in models of version 0.1.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
         usual_scales: Mapping[str, float] | None = None,
         histories: Mapping[str, History] | None = None,
         smoothing_weight: float = 0.0,
+        path_correlation: PathCorrelation | None = None,
     ) -> None:
         super().__init__(settings)
         self.window_plan = window_plan
@@ -99,6 +103,7 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
         self.usual_scales = None if usual_scales is None else dict(usual_scales)
         self.histories = dict(histories or {})
         self.smoothing_weight = smoothing_weight
+        self.path_correlation = path_correlation
 
     # ---- the front end -------------------------------------------------------------------------------------------
 
@@ -325,7 +330,7 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
     # ---- calibrated forecasts in the unit of the series ----------------------------------------------------------
 
     def calibrate(self, valid: ForecastExamples) -> None:
-        """Fit the combination with exponential smoothing and the widths of the intervals to validation windows.
+        """Fit to validation windows the combination with smoothing, interval widths and the correlation of paths.
 
         Their series then count as seen.
         """
@@ -354,17 +359,23 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
             self.intervals = IntervalCalibration.fit_with_usual_widths(forecast, levels, unit, apart, weight)
         else:
             self.intervals = IntervalCalibration.fit(forecast, levels)
+        calibrated = self.intervals.apply(forecast, unit)
+        self.path_correlation = PathCorrelation.of_windows(valid, calibrated, self.quantile_levels, apart)
+
+    def calibrated_windows(self, examples: ForecastExamples, progress: Progress | None = None) -> WindowForecast:
+        """Calibrated forecasts of ``N`` windows in scaled units, stacked as those of :meth:`predict_windows`."""
+        forecast = self.predict_windows(examples, progress)
+        if self.intervals is None:
+            return forecast
+        widths = self._adapted_widths(self.intervals, examples) if self.settings.adaptive_rate else None
+        return self.intervals.apply(forecast, self._seasonal_differences(examples, forecast), widths)
 
     def quantiles(self, series: SeriesSet, origins: Origins, progress: Progress | None = None) -> np.ndarray:
         """Calibrated quantiles ``(N, H, Q)`` of the windows at ``origins (N, 2)``, in the unit of the series.
 
         ``Q`` holds the lower bounds from the widest interval inwards, the median, and the upper bounds outwards.
         """
-        examples = ForecastExamples(series, origins)
-        forecast = self.predict_windows(examples, progress)
-        if self.intervals is not None:
-            widths = self._adapted_widths(self.intervals, examples) if self.settings.adaptive_rate else None
-            forecast = self.intervals.apply(forecast, self._seasonal_differences(examples, forecast), widths)
+        forecast = self.calibrated_windows(ForecastExamples(series, origins), progress)
         values = self.scaler.inverse(forecast.quantiles, forecast.base[..., None], forecast.scale[..., None])
         return np.maximum(values, 0.0) if self.is_count_data else values
 
@@ -407,6 +418,7 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
             **({"widths": None} if self.intervals is None else self.intervals.state()),
             "usual_scales": self.usual_scales,
             "smoothing_weight": self.smoothing_weight,
+            "path_correlation": None if self.path_correlation is None else self.path_correlation.state(),
             "histories": {name: history.to_json() for name, history in self.histories.items()},
         }
 
@@ -433,6 +445,8 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
             for name, history in state.get("histories", {}).items()
         }
         names = {*settings.past_covariates, *settings.future_covariates}
+        if state.get("path_correlation") is not None:
+            predictor.path_correlation = PathCorrelation.from_state(state["path_correlation"], settings.horizon)
         if any(history.covariates.keys() != names for history in predictor.histories.values()):
             raise ValueError("the history of a series does not have the model's covariates")
         return predictor
