@@ -33,13 +33,13 @@ from lstmkit.data.series.time_split import (
     plan_windows,
     seasonal_change,
 )
-from lstmkit.errors import DataError
 from lstmkit.evaluation.calibration import combination_weight
 from lstmkit.evaluation.forecast_metrics import quantile_columns
 from lstmkit.jobs.forecaster.adaptive_intervals import adapted_widths, answered_origins
 from lstmkit.jobs.forecaster.exponential_smoothing import smoothed_forecasts, steps_to_smooth
 from lstmkit.jobs.forecaster.generation import sample_paths
 from lstmkit.jobs.forecaster.intervals import IntervalCalibration
+from lstmkit.jobs.forecaster.known_series import KnownSeries
 from lstmkit.jobs.forecaster.path_correlation import PathCorrelation
 from lstmkit.jobs.forecaster.reading import read_forecast_series
 from lstmkit.jobs.forecaster.settings import ForecasterSettings
@@ -57,14 +57,11 @@ from lstmkit.training.random_state import seeded
 
 MAX_CALIBRATION_WINDOWS = 300  #: The recursive method samples many paths per window, so it calibrates on fewer.
 
-MAX_HISTORY_STEPS = 1500  #: Of each series kept with the model; as many as the baselines are fitted to.
-MAX_HISTORY_VALUES = 100_000  #: Of all series together, unless a window and two seasons of each are more.
-
 #: The names of :class:`WindowScaler` for values of the settings ``centering`` and ``scaling``.
 _SCALER_NAMES = {"seasonal_naive": "season", "seasonal_difference": "difference"}
 
 
-class ForecasterPredictor(Predictor[ForecasterSettings]):
+class ForecasterPredictor(KnownSeries, Predictor[ForecasterSettings]):
     """Forecasts quantiles for windows of time series.
 
     Args:
@@ -147,71 +144,8 @@ class ForecasterPredictor(Predictor[ForecasterSettings]):
             ahead=patches * plan.patch if self.reads_horizon_states else 0,
             autoregressive=settings.method == "recursive",
             counts=self.is_count_data,
-            usual_scales=self._usual_scales_of(examples.series),
+            usual_scales=self.usual_scales_of(examples.series),
         )
-
-    def keep_history(self, series: SeriesSet) -> None:
-        """Keep the last steps of each series that goes on until training and validation end, or beyond them.
-
-        These are a window and two seasons before that end, or more if there are few series, and all steps after it.
-        """
-        plan = self.window_plan
-        needed = max(plan.past, 2 * plan.season)
-        steps = max(needed, min(MAX_HISTORY_STEPS, MAX_HISTORY_VALUES // len(series)))
-        for i, name in enumerate(series.ids):
-            timestamps = series.timestamps(i, 0, int(series.lengths[i]))
-            trained_until = self.parse_timestamp(self.last_trained_timestamps.get(name, str(timestamps[-1])))
-            if timestamps[-1] >= trained_until:
-                held_out = int((timestamps > trained_until).sum())
-                self.histories[name] = History.of(series, i, steps + held_out)
-
-    def first_unseen_step(self, series: SeriesSet, i: int) -> int:
-        """The first step of series ``i`` after training and validation; a new series starts after two windows.
-
-        Raises:
-            DataError: Of series and training data only one has a time zone.
-        """
-        trained_until = self.last_trained_timestamps.get(series.ids[i])
-        if trained_until is None:
-            enough_past = min(2 * self.window_plan.past, int(series.lengths[i]) - self.settings.horizon)
-            return max(1, enough_past)
-        timestamps = series.timestamps(i, 0, int(series.lengths[i]))
-        try:
-            return max(1, int((timestamps <= self.parse_timestamp(trained_until)).sum()))
-        except TypeError as err:
-            raise DataError(
-                f"series {series.ids[i]!r} and the training data must both have a time zone, or neither"
-            ) from err
-
-    def _usual_scales_of(self, series: SeriesSet) -> np.ndarray | None:
-        """``(N,)``; a series that the model was not fitted to has the median of all that it was fitted to."""
-        if self.usual_scales is None:
-            return None
-        known = np.array(list(self.usual_scales.values()))
-        typical = float(np.median(known[known > 0])) if known.any() else 0.0
-        return np.array([self.usual_scales.get(name, typical) for name in series.ids])
-
-    def short_history(self, series: SeriesSet) -> str:
-        """A warning if series have less history than the model needs: a season, or two in a series new to it."""
-        season, two_seasons = self.window_plan.season, min(self.window_plan.past, 2 * self.window_plan.season)
-        needed = [
-            min(two_seasons, season + 1) if n in self.last_trained_timestamps else two_seasons for n in series.ids
-        ]
-        steps = [int((~np.isnan(y[-self.window_plan.past :])).sum()) for y in series.y]
-        short = [i for i, (has, need) in enumerate(zip(steps, needed, strict=True)) if has < need]
-        if not short:
-            return ""
-        i = min(short, key=lambda i: steps[i])
-        others = f" (and {len(short) - 1} more)" if len(short) > 1 else ""
-        return (
-            f"series {series.ids[i]!r}{others} has {steps[i]} values in its last {self.window_plan.past} steps, the "
-            f"model needs {needed[i]} (season: {season} steps): its forecasts are rough and its intervals, as wide "
-            "as is usual in training, may be too narrow: give more history"
-        )
-
-    def parse_timestamp(self, text: str) -> Any:
-        """A timestamp of :attr:`last_trained_timestamps`: a date, or a whole number."""
-        return int(text) if isinstance(self.window_plan.freq, int) else pd.Timestamp(text)
 
     @property
     def quantile_levels(self) -> list[float]:
