@@ -341,6 +341,20 @@ def test_scores_during_training_change_nothing(finished: tuple[Job, Path], monke
     assert all(" nan" not in line for line in said)
 
 
+def test_a_part_of_the_validation_examples_can_be_sampled(finished: tuple[Job, Path], monkeypatch: pytest.MonkeyPatch):
+    """Long validation splits are scored in part while a job trains."""
+    monkeypatch.setattr("lstmkit.jobs.base.SAMPLE", 1)
+    job = finished[0]
+    unfitted = make(case_name(job))
+    unfitted.progress = Progress()
+    valid = unfitted.split(unfitted.read(CASES[case_name(job)].data()), None).valid
+    if valid is None or not job.can_score(valid):
+        return
+    part = job.sample(valid)
+    assert 0 < len(job.source(part)) <= len(job.source(valid))
+    assert not hasattr(part, "subset") or len(part) == 1
+
+
 def test_the_report_is_small(finished: tuple[Job, Path]):
     assert (finished[1] / "report.html").stat().st_size < 500_000
 

@@ -68,6 +68,11 @@ class TextPairs:
         """Pairs ``first .. last - 1``."""
         return replace(self, sources=self.sources[first:last], targets=self.targets[first:last], num_blank=0)
 
+    def subset(self, rows: Sequence[int] | np.ndarray) -> TextPairs:
+        """Pairs ``rows``, in that order."""
+        sources, targets = (tuple(texts[row] for row in rows) for texts in (self.sources, self.targets))
+        return replace(self, sources=sources, targets=targets, num_blank=0)
+
     def digest(self) -> str:
         """SHA-256 of the pairs."""
         digest = hashlib.sha256()
