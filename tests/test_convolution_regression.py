@@ -112,7 +112,12 @@ def test_an_untrained_network_leaves_the_answer_to_the_regression(tmp_path: Path
     assert mixture is not None
     assert mixture.share > 0.5
     assert job.score(*bumps(60, seed=1)) > 0.9
-    assert "random convolutions" in job.evaluate(bumps(20, seed=2)).notes[1]
+    evaluation = job.evaluate(bumps(60, seed=1))
+    assert "random convolutions" in evaluation.notes[1]
+    table = evaluation.table.set_index("model")["accuracy"]
+    assert table["MiniRocket, logistic regression"] == table["LSTM"] > 0.9
+    assert table["LSTM, network alone"] < 0.75
+    assert list(load(job.save(tmp_path / "model")).evaluate(bumps(60, seed=1)).table["accuracy"][:3]) == list(table[:3])
     series, _ = bumps(10, seed=3)
     loaded = load(job.save(tmp_path / "model"))
     assert loaded.predict_proba(series).tolist() == job.predict_proba(series).tolist()

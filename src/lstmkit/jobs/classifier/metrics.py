@@ -14,6 +14,7 @@ from lstmkit.evaluation.calibration import TemperatureScaling, confidences_and_o
 from lstmkit.evaluation.confidence import ScoredExamples
 from lstmkit.frontends.video import VideoFrontEnd
 from lstmkit.jobs.classifier.predictor import ClassifierPredictor, Probabilities
+from lstmkit.jobs.classifier.regression_mixture import regression_probabilities
 from lstmkit.jobs.common.classifier_baselines import (
     POINTS,
     class_frequencies,
@@ -61,8 +62,9 @@ def evaluate_classifier(
     targets = predictor.targets(test)
     encoded = predictor.front_end.encode(test.inputs)
     probabilities = predictor.probabilities(encoded, progress)
-    models = {settings.cell.upper(): probabilities.calibrated}
-    models |= baselines(predictor, test, train, valid, progress)
+    label = settings.cell.upper()
+    alone = parts_alone(predictor, encoded, progress)
+    models = {label: probabilities.calibrated, **alone, **baselines(predictor, test, train, valid, progress)}
     rows = [{"model": name, **scores(of_model, targets, settings.threshold)} for name, of_model in models.items()]
     labels = [settings.label_sep.join(own) for own in test.require_labels()]
     details = pd.DataFrame({"id": list(test.ids), "label": labels})
@@ -74,14 +76,24 @@ def evaluate_classifier(
         features = {"ngrams": "tokens and token pairs", "convolutions": "random convolutions (MiniRocket)"}
         notes.insert(
             1,
-            f"The probabilities of {settings.cell.upper()} have weight {1 - share:.2g} for the network and {share:.2g} "
+            f"The probabilities of {label} have weight {1 - share:.2g} for the network and {share:.2g} "
             f"for logistic regression on {features[predictor.regression.kind]}.",
         )
     missing = () if train is not None else ("TF-IDF with logistic regression, or the nearest neighbor",)
     directions = MULTI_LABEL_METRICS if predictor.multi_label else SINGLE_LABEL_METRICS
     outputs = ClassifierOutputs(test, probabilities)
     examples = _scored_examples(probabilities.calibrated, targets, settings.threshold)
-    return Evaluation(pd.DataFrame(rows), dict(directions), details, tuple(notes), outputs, missing, examples)
+    parts = dict.fromkeys(alone, "it is a part of the model")
+    return Evaluation(
+        pd.DataFrame(rows),
+        dict(directions),
+        details,
+        tuple(notes),
+        outputs,
+        missing,
+        examples,
+        not_alternatives=parts,
+    )
 
 
 def _scored_examples(probabilities: np.ndarray, targets: np.ndarray, threshold: float) -> ScoredExamples:
@@ -144,6 +156,24 @@ def calibration_summary(probabilities: Probabilities, targets: np.ndarray, scali
         f"{scaling.describe()}: the expected calibration error (ECE) is {uncalibrated:.3f} before and "
         f"{calibrated:.3f} after."
     )
+
+
+def parts_alone(
+    predictor: ClassifierPredictor, encoded: Sequence[np.ndarray], progress: Progress
+) -> dict[str, np.ndarray]:
+    """Probabilities ``(N, C)`` of network and regression, each alone, by name; nothing if there is no regression.
+
+    The regression on n-grams has no row: TF-IDF with logistic regression is a baseline.
+    """
+    mixture = predictor.regression
+    if mixture is None or not mixture.share:
+        return {}
+    with mixture.left_out_of(predictor.model) as regression:
+        network = predictor.probabilities(encoded, progress).uncalibrated
+    alone = {f"{predictor.settings.cell.upper()}, network alone": network}
+    if mixture.kind == "convolutions":
+        alone["MiniRocket, logistic regression"] = regression_probabilities(regression, encoded)
+    return alone
 
 
 def baselines(

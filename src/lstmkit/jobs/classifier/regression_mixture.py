@@ -8,7 +8,8 @@ examples. The weight is chosen on the validation split.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -132,7 +133,7 @@ class RegressionMixture:
             targets: Their classes ``(N,)``.
         """
         rows = np.arange(len(targets))
-        found = [_probabilities(candidate, encoded) for candidate in self._candidates]
+        found = [regression_probabilities(candidate, encoded) for candidate in self._candidates]
         losses = [-np.log(np.maximum(p[rows, targets], 1e-12)).mean() for p in found]
         self._chosen = int(np.argmin(losses))
         return min(calibration.mixture_weight(targets, network, found[self._chosen]), _MAX_SHARE)
@@ -151,6 +152,20 @@ class RegressionMixture:
         self.share = 0.0
         for network in _networks(model):
             network.regression = None
+
+    @contextmanager
+    def left_out_of(self, model: Model) -> Iterator[MixedRegression]:
+        """Within the block the networks of a model answer alone; yields the regression."""
+        networks = _networks(model)
+        regressions = [network.regression for network in networks]
+        assert regressions[0] is not None
+        for network in networks:
+            network.regression = None
+        try:
+            yield regressions[0]
+        finally:
+            for network, regression in zip(networks, regressions, strict=True):
+                network.regression = regression
 
     def state(self) -> dict[str, Any]:
         """Kind, sizes and weight as JSON values; the regression is among the weights of the networks."""
@@ -172,14 +187,15 @@ class RegressionMixture:
         return cls(kind, sizes, share)
 
 
-def _probabilities(regression: MixedRegression, encoded: Sequence[np.ndarray]) -> np.ndarray:
-    """``(N, C)``."""
+def regression_probabilities(regression: MixedRegression, encoded: Sequence[np.ndarray]) -> np.ndarray:
+    """Probabilities ``(N, C)`` of a regression for encoded examples ``(T, ...)``."""
     found = []
     with torch.inference_mode():
         for start in range(0, len(encoded), _BATCH):
             batch = [torch.from_numpy(one) for one in encoded[start : start + _BATCH]]
             lengths = torch.tensor([len(one) for one in batch])
-            found.append(regression(pad_sequence(batch, batch_first=True), lengths).exp().double().numpy())
+            padded = pad_sequence(batch, batch_first=True).to(regression.bias.device)
+            found.append(regression(padded, lengths.to(padded.device)).exp().double().cpu().numpy())
     return np.concatenate(found)
 
 
