@@ -47,6 +47,26 @@ def test_a_score_that_some_examples_do_not_have_has_no_interval():
     assert ScoredExamples.ratio("texts", np.ones(5), np.array([0, 0, 0, 0, 1])).interval is None
 
 
+@pytest.mark.parametrize("value", [0.0, 1.0, 100 / 3])
+def test_examples_with_the_same_score_have_no_interval(value: float):
+    """A resample of them has no other score: "1 to 1" would say that the score is exact."""
+    weights = np.arange(1, 36)
+    for examples in (
+        ScoredExamples.mean("texts", np.full(35, value)),
+        ScoredExamples.ratio("texts", value * weights, weights),
+    ):
+        assert examples.have_same_score
+        assert examples.interval is None
+    other = ScoredExamples.mean("texts", np.array([value] * 34 + [value + 1]))
+    assert not other.have_same_score
+    assert other.interval is not None
+
+
+def test_a_fraction_of_correct_examples_keeps_its_interval():
+    examples = ScoredExamples.mean("texts", np.ones(35), is_fraction=True)
+    assert examples.interval == pytest.approx((0.901, 1.0), abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("count", "name", "said"), [(1, "texts", "1 text"), (1, "series", "1 series"), (1200, "a", "1,200 a")]
 )
@@ -72,6 +92,40 @@ def test_an_evaluation_states_the_number_of_examples_and_the_interval():
     assert many.headline.startswith("Accuracy of LSTM on the given data (400 questions): 0.5. ")
     assert many.notes == ("A note.",)
     assert many.to_json()["interval"] is None
+
+
+def test_an_evaluation_says_that_all_examples_have_the_same_score():
+    table = pd.DataFrame({"model": ["LSTM"], "accuracy": [1.0]})
+    examples = ScoredExamples.ratio("sentences", np.arange(1, 36), np.arange(1, 36))
+    evaluation = Evaluation(table, {"accuracy": "high"}, pd.DataFrame(), examples=examples)
+    assert evaluation.headline == "Accuracy of LSTM on the given data (35 sentences): 1."
+    assert evaluation.notes == (
+        "All 35 sentences have the same accuracy, so it has no 95 % interval. "
+        "The 95 % interval of the fraction of such sentences is 0.901 to 1.",
+    )
+    saved = evaluation.to_json()
+    assert saved["interval"] is None
+    loaded = Evaluation.from_json(saved, "test")
+    assert (loaded.headline, loaded.notes[0]) == (
+        "Accuracy of LSTM on the test split (35 sentences): 1.",
+        evaluation.notes[0],
+    )
+
+
+@pytest.mark.parametrize(
+    ("interval", "text"),
+    [
+        ((0.99962, 1.0), "0.9996 to 1"),
+        ((99.998, 99.999), "99.998 to 99.999"),
+        ((1234.56, 2345.67), "1,230 to 2,350"),
+        ((0.0, 0.25), "0 to 0.25"),
+    ],
+)
+def test_the_bounds_of_an_interval_are_told_apart(interval: tuple[float, float], text: str):
+    table = pd.DataFrame({"model": ["LSTM"], "score": [interval[0]]})
+    examples = ScoredExamples(50, "texts", saved_interval=interval)
+    (note,) = Evaluation(table, {"score": "high"}, pd.DataFrame(), examples=examples).notes
+    assert note == f"With 50 texts, the 95 % interval of this model's score is {text}."
 
 
 def test_a_baseline_that_cannot_replace_the_model_is_not_advised():

@@ -243,8 +243,9 @@ def beam_search(
     """Beam search: the most probable sequences of each example. A width of 1 is greedy search.
 
     Finished hypotheses are ranked by ``log p / ((5 + n) / 6)^α`` for ``n`` tokens, end token included (Wu et al. 2016,
-    eq. 14). Hypotheses that reach ``max_steps`` count as finished. The search of an example ends if ``width``
-    hypotheses are finished, or none on the beam can improve on them. It does not depend on the rest of the batch.
+    eq. 14). Hypotheses that reach ``max_steps`` count as finished. The search of an example ends if no hypothesis on
+    the beam can still beat the ``n_best`` finished ones: its probability can only fall, and its length can only reach
+    ``max_steps``. The search does not depend on the rest of the batch.
 
     Args:
         step: ``step(ids (N,), state) -> (logits (N, V), state)`` for ``N = B · width`` rows, grouped by example.
@@ -253,12 +254,17 @@ def beam_search(
         width: Beam width.
         max_steps: Maximum number of tokens, end token included, for all examples or for each, ``(B,)``.
         end: Id of the end token.
-        length_penalty: ``α``; 0 ranks by probability alone, which favors short sequences.
+        length_penalty: ``α``, at least 0; 0 ranks by probability alone, which favors short sequences.
         n_best: Hypotheses to return per example, at most ``width``.
 
     Returns:
         The hypotheses of each example, best first.
+
+    Raises:
+        ValueError: ``length_penalty`` is negative.
     """
+    if length_penalty < 0:
+        raise ValueError(f"length_penalty must be at least 0, got {length_penalty}")
     batch, device = len(first), first.device
     limits = torch.as_tensor(max_steps, device=device).expand(batch)
     total_steps = int(limits.max()) if batch else 0
@@ -274,19 +280,22 @@ def beam_search(
         logits, state = step(ids, state)
         log_p = alive.unsqueeze(-1) + logits.float().log_softmax(-1).unflatten(0, (batch, width))
         # Twice the width: at most one continuation of each hypothesis is the end token, so enough others remain.
-        values, order = log_p.flatten(1).topk(min(2 * width, width * log_p.shape[-1]))
+        # Greedy search has one continuation: it ends with the end token.
+        values, order = log_p.flatten(1).topk(1 if width == 1 else min(2 * width, width * log_p.shape[-1]))
         parent, token = order // log_p.shape[-1], order % log_p.shape[-1]
         finished = (token == end) | (limits.unsqueeze(1) == t + 1)
         # A finished hypothesis only counts if it is among the best ``width``.
         candidates = values[:, :width].masked_fill(~finished[:, :width], -torch.inf)
         done = done.with_more(candidates, t, parent, token, length_penalty)
-        alive, kept = values.masked_fill(finished | done.full, -torch.inf).topk(width)
+        alive, kept = values.masked_fill(finished, -torch.inf).topk(width)
         parent, token = parent.gather(1, kept), token.gather(1, kept)
         parents.append(parent)
         tokens.append(token)
-        reachable = alive[:, 0] / _length_norm(limits.to(alive.dtype), length_penalty)
-        if bool((reachable <= done.score[:, min(n_best, width) - 1]).all()):
+        best_attainable = alive[:, 0] / _length_norm(limits.to(alive.dtype), length_penalty)
+        over = best_attainable <= done.score[:, min(n_best, width) - 1]
+        if bool(over.all()):
             break
+        alive = alive.masked_fill(over.unsqueeze(1), -torch.inf)
         rows = (first_rows + parent).flatten()
         ids, state = token.flatten(), _rows(state, rows)
     return done.backtrack(tokens, parents, end, n_best)
@@ -315,11 +324,6 @@ class _FinishedHypotheses(NamedTuple):
         merged = [torch.cat(pair, 1) for pair in zip(self, more, strict=True)]
         kept = merged[0].topk(self.score.shape[1]).indices
         return _FinishedHypotheses(*(field.gather(1, kept) for field in merged))
-
-    @property
-    def full(self) -> Tensor:
-        """``(B, 1)``: whether an example has ``width`` finished hypotheses."""
-        return self.log_p[:, -1:] > -torch.inf
 
     def backtrack(self, tokens: list[Tensor], parents: list[Tensor], end: int, n_best: int) -> list[list[Hypothesis]]:
         """Follow the parent rows of each hypothesis back to the first token."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -59,7 +60,23 @@ class ScoredExamples:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % interval of the score, if there are fewer than 200 examples and enough to compute one."""
+        """The 95 % interval of the score, if there are fewer than 200 examples and enough to compute one.
+
+        ``None`` if all examples have the same score: a resample of them has no other one.
+        """
+        return None if self.have_same_score else self._interval
+
+    @cached_property
+    def have_same_score(self) -> bool:
+        """Whether all examples have the same score, so that a bootstrap interval has no width.
+
+        >>> ScoredExamples.mean("texts", np.ones(35)).have_same_score
+        True
+        """
+        return self._interval is not None and math.isclose(*self._interval, rel_tol=1e-9, abs_tol=1e-12)
+
+    @cached_property
+    def _interval(self) -> tuple[float, float] | None:
         if self.score is None or not 0 < self.count <= MAX_EXAMPLES:
             return self.saved_interval
         if self.is_fraction:

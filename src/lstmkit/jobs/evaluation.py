@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from typing_extensions import Self
 
-from lstmkit.evaluation.confidence import ScoredExamples
+from lstmkit.evaluation.confidence import ScoredExamples, wilson_interval
 from lstmkit.report import Section, format_table, number, table_html
 
 FIT_SPLITS = ("test", "validation")  #: The splits that ``fit`` may score, the better one first.
@@ -45,7 +45,7 @@ class Evaluation:
         missing_baselines: Baselines that need the training data, if a loaded model does not have them. Without them no
             row is marked as the best, for the table cannot tell.
         examples: The independent examples that were scored. With fewer than 200 of them a note has the interval of the
-            first score.
+            first score, or says that all have the same score.
         not_alternatives: By name the baselines that cannot be used in place of the model, and why, as a clause.
         scored: What was scored: ``"test"`` or ``"validation"``, that split of ``fit``; or ``"data"``, others.
         is_from_file: Whether it was read from the ``metrics.json`` of a run. Then ``details`` are empty and ``outputs``
@@ -80,9 +80,17 @@ class Evaluation:
 
     @property
     def _interval_note(self) -> str:
-        if self.examples is None or self.interval is None:
+        if self.examples is None:
             return ""
         score = next(iter(self.directions))
+        if self.examples.have_same_score:
+            fraction = _between(wilson_interval(1.0, self.examples.count))
+            return (
+                f"All {self.examples.counted} have the same {score}, so it has no 95 % interval. The 95 % interval of "
+                f"the fraction of such {self.examples.name} is {fraction}."
+            )
+        if self.interval is None:
+            return ""
         return f"With {self.examples.counted}, the 95 % interval of this model's {score} is {_between(self.interval)}."
 
     @property
@@ -204,6 +212,10 @@ def saved_evaluation(metrics: Mapping[str, Any]) -> Evaluation | None:
 
 
 def _between(interval: tuple[float, float]) -> str:
-    """An interval with three significant digits."""
-    low, high = (number(float(f"{bound:.3g}")) for bound in interval)
-    return f"{low} to {high}"
+    """An interval with three significant digits, or with as many as tell its bounds apart."""
+    digits, bounds = next(
+        (digits, bounds)
+        for digits in range(3, 18)
+        if len(set(bounds := [f"{bound:,.{digits}g}" for bound in interval])) == 2
+    )
+    return " to ".join(bounds if digits > 4 else [number(float(f"{bound:.{digits}g}")) for bound in interval])
