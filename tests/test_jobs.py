@@ -53,7 +53,7 @@ class StopAt(Progress):
         self.title, self.done, self.error = title, done, error or KeyboardInterrupt()
 
     @contextmanager
-    def task(self, title: str, total: int) -> Iterator[Task]:
+    def task(self, title: str, total: int, unit: str = "") -> Iterator[Task]:
         yield _StoppingTask(self) if title == self.title else _RunningTask()
 
 
