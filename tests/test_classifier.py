@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -393,6 +394,20 @@ def test_sequences_from_a_long_table(tmp_path: Path):
             read_labeled_examples(frame.assign(**change), columns)
     with pytest.raises(DataError, match=r"no column 'z' in the frame .*: give value_cols=\['A', 'B'\]"):
         read_labeled_examples(frame, Columns(values=("z",)))
+
+
+@pytest.mark.parametrize(
+    ("id_col", "ids", "advice"),
+    [
+        ("id", [1, 1, 2, 2], "value_cols=['x', 'y'] for numeric sequences (rows with the same id are one), text_col="),
+        ("unit", [1, 1, 2, 2], "text_col=NAME, value_cols=['A', 'B'] and id_col=NAME for numeric sequences, or path"),
+        ("id", [1, 2, 3, 4], "text_col=NAME, or path_col=NAME for audio or video files"),
+    ],
+)
+def test_a_table_of_numbers_without_texts_is_told_of_value_cols(id_col: str, ids: list[int], advice: str):
+    frame = pd.DataFrame({id_col: ids, "x": [1.0, 2.0, 3.0, 4.0], "y": 0.5, "label": [1, 1, 0, 0]})
+    with pytest.raises(DataError, match=r"no column 'text' in the frame \(.*\): give " + re.escape(advice)):
+        read_labeled_examples(frame, Columns())
 
 
 # ---- front ends ------------------------------------------------------------------------------------------------------

@@ -342,7 +342,7 @@ class StopAt(Progress):
     done = 0
 
     @contextmanager
-    def task(self, title: str, total: int) -> Iterator[Task]:
+    def task(self, title: str, total: int, unit: str = "") -> Iterator[Task]:
         self.trains = title == "training"
         yield self
 

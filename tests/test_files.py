@@ -539,7 +539,7 @@ class Stopping(Progress):
         self.title, self.error, self.now = title, error, ""
 
     @contextmanager
-    def task(self, title: str, total: int) -> Iterator[Task]:
+    def task(self, title: str, total: int, unit: str = "") -> Iterator[Task]:
         self.now = title
         yield self
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,7 @@ from lstmkit.jobs.forecaster.intervals import IntervalCalibration
 from lstmkit.jobs.forecaster.job import Forecaster
 from lstmkit.models.base import Ensemble
 from lstmkit.modules.heads import DistributionHead
+from lstmkit.progress import Progress
 
 NAN = float("nan")
 H = 3  # the horizon here
@@ -427,6 +429,30 @@ def test_covariates_of_every_kind(method: str, readout: str):
     fitted = tiny(method=method, readout=readout, **COVARIATES).fit(data)
     check_forecast(fitted.predict(data))
     assert len(fitted.evaluate(data, baselines=()).table) == 1
+
+
+def test_fit_says_once_which_columns_are_not_used():
+    """Columns with a role are not among them; with all columns used nothing is said of them."""
+
+    class Lines(Progress):
+        def __init__(self) -> None:
+            self.lines: list[str] = []
+
+        def say(self, text: str) -> None:
+            self.lines.append(text)
+
+    def lines(data: pd.DataFrame, **options: Any) -> list[str]:
+        progress = Lines()
+        tiny(**options).fit(data, progress=progress)
+        return [line for line in progress.lines if "not used" in line]
+
+    data = shop_sales(ahead=0).drop(columns=["weather", "promo", "kind"])
+    options = {"past_covariates": ("visitors",), "static_covariates": ("area",)}
+    assert lines(data, **options) == [
+        "columns not used: price (to use one as a covariate, name it in past_covariates, future_covariates or "
+        "static_covariates)"
+    ]
+    assert lines(data.drop(columns="price"), **options) == []
 
 
 def test_a_regression_on_covariates_is_a_baseline():

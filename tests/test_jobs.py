@@ -25,7 +25,7 @@ from lstmkit.jobs.base import Evaluation, Job
 from lstmkit.models.base import Ensemble
 from lstmkit.progress import Progress, Task
 from lstmkit.training import checkpoint
-from lstmkit.training.run_folder import is_unfinished
+from lstmkit.training.run_folder import RunFolder, is_unfinished
 
 CELLS = ("lstm", "gru", "rnn")
 
@@ -53,7 +53,7 @@ class StopAt(Progress):
         self.title, self.done, self.error = title, done, error or KeyboardInterrupt()
 
     @contextmanager
-    def task(self, title: str, total: int) -> Iterator[Task]:
+    def task(self, title: str, total: int, unit: str = "") -> Iterator[Task]:
         yield _StoppingTask(self) if title == self.title else _RunningTask()
 
 
@@ -488,6 +488,22 @@ def test_an_error_leaves_no_folder(name: str, tmp_path: Path):
     with pytest.raises(UserError, match="holds no run to resume"):
         make(name).fit(case.data(), run=run, resume=True)
     assert not list(tmp_path.iterdir())
+
+
+@every_case
+def test_a_run_folder_is_checked_before_data_are_read(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Reading and preparing may take long; a new folder is made only after them."""
+    monkeypatch.setattr(type(make(name)), "read", lambda self, data: pytest.fail("data were read"))
+    metadata = {"job": make(name).name, "settings": settings.values(make(name)), "data": []}
+    with RunFolder.start(tmp_path / "run", metadata, resume=False, overwrite=False):
+        pass
+    with pytest.raises(UserError, match="holds a run already"):
+        make(name).fit(None, run=tmp_path / "run")
+    with pytest.raises(SettingError, match="was started with epochs=3, not 2"):
+        make(name, epochs=2).fit(None, run=tmp_path / "run", resume=True)
+    with pytest.raises(UserError, match="holds no run to resume"):
+        make(name).fit(None, run=tmp_path / "new", resume=True)
+    assert list(contents(tmp_path)) == ["run/run.json"]
 
 
 @every_case

@@ -574,6 +574,13 @@ def test_missing_values_are_interpolated_within_a_series() -> None:
     assert by_series == {"a": [4, 6, 8, 4, 6], "b": [7, 7, 7, 7, 7], "c": [5, 5, 6, 5, 5]}
 
 
+@pytest.mark.parametrize(("y", "is_noted"), [([1, 2, math.nan, 4, 5, 6], True), ([1, 2, 3, 4, 5, 6], False)])
+def test_interpolation_is_noted_only_if_values_are_missing(y: list[float], is_noted: bool) -> None:
+    options = {"freq": "D", "season": 3, "levels": [80], "names": ["SeasonalNaive"]}
+    notes = forecast_baselines([history_of("a", [1, 2, 3, 4]), history_of("a", y)], 3, **options)[1]
+    assert any("interpolated" in note for note in notes) == is_noted
+
+
 def test_history_shorter_than_a_season_uses_the_last_value() -> None:
     """A note names it; other series with a full season still repeat their season."""
     both = pd.concat([history_of("short", [5, 6]), history_of("long", [1, 2, 3, 4])])

@@ -58,7 +58,7 @@ class Recorder(Progress):
         self.lines.append(text)
 
     @contextmanager
-    def task(self, title: str, total: int) -> Iterator[Task]:
+    def task(self, title: str, total: int, unit: str = "") -> Iterator[Task]:
         yield _Updates(self.at if title == "training" else lambda done: None)
 
 
@@ -347,13 +347,25 @@ def test_a_log_gets_a_line_a_minute(clock: list[float], capsys: pytest.CaptureFi
     ]
 
 
+def test_the_last_minute_is_in_seconds(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    """And the counter of a budget has its unit."""
+    with progress.TerminalProgress().task("training", 122, "s") as task:
+        for second in (0, 61, 121):
+            clock[0] = second
+            task.update(second)
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        "training: 61 of 122 s, 2 min left",
+        "training: 121 of 122 s, 1 s left",
+    ]
+
+
 def test_a_line_about_training_has_its_epoch(
     clock: list[float], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     class Slow(progress.TerminalProgress):
         @contextmanager
-        def task(self, title: str, total: int) -> Iterator[Task]:
-            with super().task(title, total) as task:
+        def task(self, title: str, total: int, unit: str = "") -> Iterator[Task]:
+            with super().task(title, total, unit) as task:
                 real = task.update
 
                 def slow(done: int, note: str = "") -> None:

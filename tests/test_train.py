@@ -97,8 +97,8 @@ class RecordingProgress(Progress):
         self.said.append(text)
 
     @contextmanager
-    def task(self, title: str, total: int) -> Iterator[Task]:
-        self.titles.append((title, total))
+    def task(self, title: str, total: int, unit: str = "") -> Iterator[Task]:
+        self.titles.append((title, total) if not unit else (title, total, unit))
         yield self
 
     def update(self, done: int, note: str = "") -> None:
@@ -351,7 +351,7 @@ def test_a_budget_replaces_epochs_and_patience(n_batches: int, monkeypatch: pyte
     assert 3.6 < sum(row["seconds"] for row in history.rows) <= 4.4
     assert len(history.rows) > 10 if n_batches == 3 else len(history.rows) == 1
     assert history.rows[-1]["lr"] < 0.1 * settings.lr
-    assert progress.titles == [("training", 4)]
+    assert progress.titles == [("training", 4, "s")]
     assert progress.done[-1] in (3, 4)
 
 
@@ -372,6 +372,10 @@ def test_the_time_is_said_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
     progress = RecordingProgress()
     fit_scripted(Scripted([2.0]), replace(BY_HAND, epochs=3, patience=5), 20, progress=progress)
     assert progress.said == ["about 2 min for 3 epochs of 20 steps, less if validation stops improving"]
+    seconds = RecordingProgress()
+    monkeypatch.setattr("lstmkit.training.train.time", Clock(0.5))
+    fit_scripted(Scripted([2.0]), replace(BY_HAND, epochs=3), 20, progress=seconds)
+    assert seconds.said == ["about 35 s for 3 epochs of 20 steps"]
     short = RecordingProgress()
     monkeypatch.setattr("lstmkit.training.train.time", Clock(0.001))
     fit_scripted(Scripted([2.0]), replace(BY_HAND, epochs=3), 20, progress=short)

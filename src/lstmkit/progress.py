@@ -45,8 +45,8 @@ class Progress:
         """Print one line."""
 
     @contextmanager
-    def task(self, title: str, total: int) -> Iterator[Task]:
-        """Context manager of a task with ``total`` units; the bar disappears when the block ends."""
+    def task(self, title: str, total: int, unit: str = "") -> Iterator[Task]:
+        """Context manager of a task with ``total`` units, such as ``"s"``; the bar disappears when the block ends."""
         yield _NullTask()
 
 
@@ -66,7 +66,7 @@ class TerminalProgress(Progress):
         self._console.print(printable(self._reword(text)), highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
-    def task(self, title: str, total: int) -> Iterator[Task]:
+    def task(self, title: str, total: int, unit: str = "") -> Iterator[Task]:
         from rich import progress as rich
 
         columns = (
@@ -81,7 +81,7 @@ class TerminalProgress(Progress):
         # A bar redraws itself in a terminal but would fill a log file.
         if not self._console.is_terminal:
             self.say(f"{title} …")
-            yield _LoggedTask(self.say, title, total)
+            yield _LoggedTask(self.say, title, total, unit)
             return
         with rich.Progress(*columns, console=self._console) as bars:
             yield _RichTask(bars, bars.add_task(printable(title), total=total, note=""))
@@ -98,8 +98,8 @@ class _RichTask:
 class _LoggedTask:
     """A line a minute: units done, note and time left."""
 
-    def __init__(self, say: Callable[[str], None], title: str, total: int) -> None:
-        self._say, self._title, self._total = say, title, total
+    def __init__(self, say: Callable[[str], None], title: str, total: int, unit: str) -> None:
+        self._say, self._title, self._total, self._unit = say, title, total, f" {unit}" if unit else ""
         self._last_line = time.monotonic()
         self._first: tuple[int, float] | None = None  # units done and time of the first update: a resumed task has some
 
@@ -109,18 +109,20 @@ class _LoggedTask:
         if now - self._last_line < LINE_INTERVAL:
             return
         self._last_line = now
-        parts = [f"{self._title}: {done} of {self._total}", *([note] if note else [])]
+        parts = [f"{self._title}: {done} of {self._total}{self._unit}", *([note] if note else [])]
         if done > first_done:
             parts.append(f"{duration((self._total - done) * (now - first_time) / (done - first_done))} left")
         self._say(", ".join(parts))
 
 
 def duration(seconds: float) -> str:
-    """A time in hours and minutes, rounded up to whole minutes.
+    """A time in hours and minutes, or in seconds if it is below a minute; rounded up.
 
-    >>> duration(61), duration(3600)
-    ('2 min', '1 h 0 min')
+    >>> duration(0.6), duration(61), duration(3600)
+    ('1 s', '2 min', '1 h 0 min')
     """
+    if seconds <= 59:
+        return f"{math.ceil(seconds)} s"
     hours, minutes = divmod(math.ceil(seconds / 60), 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 

@@ -26,10 +26,12 @@ from lstmkit.data.media_files import (
     video_type,
 )
 from lstmkit.data.tables.native_frames import as_pandas
-from lstmkit.data.tables.parsing import group_rows, read_numbers
+from lstmkit.data.tables.parsing import dated_and_numeric_columns, group_rows, read_numbers
 from lstmkit.data.tables.table import TABLES, Table, read_file
 from lstmkit.data.vision.video_io import ANIMATION, VIDEO, ClipFormat, VideoClip, video_from_array
 from lstmkit.errors import DataError, listing
+
+_MAX_SUGGESTED = 8  # numeric columns that a message names
 
 Labels = tuple[str, ...]  #: Labels of one example: one label, or any number in multi-label data.
 
@@ -217,11 +219,9 @@ def _from_media(items: MediaItems, separator: str) -> LabeledExamples:
 
 def _from_table(table: Table, columns: Columns) -> LabeledExamples:
     for name in (columns.id, *columns.values) if columns.values else (columns.text,):
-        if name not in table.frame:
-            other = "text_col=NAME, or path_col=NAME for audio or video files"
-            option = other if name == columns.text else "value_cols=['A', 'B'] and id_col=NAME"
-            known = listing(table.frame.columns)
-            raise DataError(f"no column {name!r} in {table.name} (columns: {known}): give {option}")
+        if absence := table.absence(name):
+            advice = "value_cols=['A', 'B'] and id_col=NAME" if columns.values else _other_columns(table, columns)
+            raise DataError(f"{absence}: give {advice}")
     with_labels = columns.label in table.frame
     cells = table.column(columns.label).tolist() if with_labels else [None] * len(table.frame)
     labels = [_labels(cell, columns.separator if with_labels else "") for cell in cells]
@@ -232,6 +232,19 @@ def _from_table(table: Table, columns: Columns) -> LabeledExamples:
     if columns.id in table.frame:
         ids = [str(cell) for cell in table.column(columns.id)]
     return LabeledExamples(texts, labels, ids, table.name, tuple(table.notes), table.absence(columns.label))
+
+
+def _other_columns(table: Table, columns: Columns) -> str:
+    """The options for a table without the column of texts; for numeric sequences if it has numeric columns."""
+    options = ["text_col=NAME", "path_col=NAME for audio or video files"]
+    has_id = columns.id in table.frame
+    numeric = dated_and_numeric_columns(table, (columns.id, columns.label))[1]
+    if numeric and not has_id:
+        options.insert(1, "value_cols=['A', 'B'] and id_col=NAME for numeric sequences")
+    elif numeric and table.column(columns.id).duplicated().any():
+        named = str(numeric) if len(numeric) <= _MAX_SUGGESTED else "['A', 'B']"
+        options.insert(0, f"value_cols={named} for numeric sequences (rows with the same {columns.id} are one)")
+    return f"{', '.join(options[:-1])}, or {options[-1]}"
 
 
 def _sequences(table: Table, columns: Columns, labels: Sequence[Labels | None]) -> LabeledExamples:

@@ -208,6 +208,9 @@ class Job(JobSettings, ABC, Generic[P]):
         """
         progress = progress or default_progress()
         device = device_named(self.device)
+        if run is not None:  # before the data are read, which may take long
+            about, old_names = self._run_metadata(), self.old_names
+            RunFolder.check(Path(run), about, resume=resume, overwrite=overwrite, old_names=old_names)
         self._reset()
         self.progress = progress
         examples = self.read(data if y is None else self.with_labels(data, y))
@@ -304,9 +307,12 @@ class Job(JobSettings, ABC, Generic[P]):
         for name in set(vars(self)) - settings.declared(type(self)).keys():
             delattr(self, name)
 
+    def _run_metadata(self) -> dict[str, Any]:
+        return {"job": self.name, "settings": settings.values(self)}
+
     def _run_folder(self, path: str | Path, data: Sequence[Any | None], resume: bool, overwrite: bool) -> RunFolder:
         digests = [self.data_digest(examples) for examples in data if examples is not None]
-        about = {"job": self.name, "settings": settings.values(self), "data": digests}
+        about = {**self._run_metadata(), "data": digests}
         folder = RunFolder.start(Path(path), about, resume=resume, overwrite=overwrite, old_names=self.old_names)
         for name, before in folder.started_with.items():
             whole = self.budget or f"{self.epochs} epochs"

@@ -91,11 +91,8 @@ class RunFolder:
             SettingError: The run was started with another job or other settings.
         """
         is_new = not path.exists()
-        if resume:
-            cls.read_run_metadata(path)
-        else:
-            cls.check_available(path, overwrite)
-            path.mkdir(parents=True, exist_ok=True)
+        cls.check(path, about, resume=resume, overwrite=overwrite, old_names=old_names)
+        path.mkdir(parents=True, exist_ok=True)
         folder = cls(path, _acquire(path))
         try:
             if resume:
@@ -125,6 +122,29 @@ class RunFolder:
                 (self.path / _LOCK).unlink()
             self.lock.release()
 
+    @classmethod
+    def check(
+        cls,
+        path: Path,
+        about: Mapping[str, Any],
+        *,
+        resume: bool,
+        overwrite: bool,
+        old_names: Sequence[str] = (),
+    ) -> None:
+        """Check what :meth:`start` checks, but for the data: ``about`` needs only job and settings. No run is changed.
+
+        Raises:
+            UserError: As :meth:`start`, except for a run of other data.
+            SettingError: As :meth:`start`.
+        """
+        if not resume:
+            cls.check_available(path, overwrite)
+            return
+        metadata = cls.read_run_metadata(path)
+        _check_lock(path)
+        _grown_settings(path, metadata, about, old_names)
+
     @staticmethod
     def check_available(path: Path, overwrite: bool = False) -> None:
         """Check that a run can start in the folder.
@@ -134,8 +154,7 @@ class RunFolder:
                 another process fits in it.
         """
         _check_content(path, overwrite=True)
-        if (path / _LOCK).exists():
-            _acquire(path).release()
+        _check_lock(path)
         _check_content(path, overwrite)
 
     @staticmethod
@@ -155,19 +174,7 @@ class RunFolder:
 
     def _reopened(self, about: Mapping[str, Any], old_names: Sequence[str]) -> RunFolder:
         metadata = self.read_run_metadata(self.path)
-        if metadata["job"] not in (about["job"], *old_names):
-            raise SettingError(f"{self.path} is a run of the job {metadata['job']!r}, not {about['job']!r}")
-        grown = {}
-        for name, value in about["settings"].items():
-            before = metadata["settings"].get(name, value)
-            size = _MAY_GROW.get(name)
-            if size is not None and isinstance(before, type(value)) and size(before) < size(value):
-                grown[name] = before
-            elif before != value:
-                raise SettingError(
-                    f"{self.path} was started with {name}={before}, not {value}: "
-                    f"resume it with the same settings (only epochs and budget may be greater), or start a new run"
-                )
+        grown = _grown_settings(self.path, metadata, about, old_names)
         if metadata["data"] != about["data"]:
             raise UserError(f"{self.path} was started on other data: resume it with the same, or start a new run")
         self._remove_temporary_files()
@@ -246,6 +253,30 @@ class RunFolder:
         return self.path / REPORT
 
 
+def _grown_settings(
+    path: Path, metadata: Mapping[str, Any], about: Mapping[str, Any], old_names: Sequence[str]
+) -> dict[str, Any]:
+    """The earlier values of the settings that are greater than those that the run was started with.
+
+    Raises:
+        SettingError: The run was started with another job or other settings.
+    """
+    if metadata["job"] not in (about["job"], *old_names):
+        raise SettingError(f"{path} is a run of the job {metadata['job']!r}, not {about['job']!r}")
+    grown = {}
+    for name, value in about["settings"].items():
+        before = metadata["settings"].get(name, value)
+        size = _MAY_GROW.get(name)
+        if size is not None and isinstance(before, type(value)) and size(before) < size(value):
+            grown[name] = before
+        elif before != value:
+            raise SettingError(
+                f"{path} was started with {name}={before}, not {value}: "
+                f"resume it with the same settings (only epochs and budget may be greater), or start a new run"
+            )
+    return grown
+
+
 def _check_content(path: Path, overwrite: bool) -> None:
     """Raise UserError if the path is a file, or a folder of other files or of a run that must not be overwritten."""
     if path.exists() and not path.is_dir():
@@ -262,6 +293,12 @@ def _check_content(path: Path, overwrite: bool) -> None:
 def _is_left_over(path: Path) -> bool:
     """Whether a fit left the file that was killed before it had written ``run.json``."""
     return path.name == _LOCK or checkpoint.is_temporary(path, [_RUN])
+
+
+def _check_lock(path: Path) -> None:
+    """Raise UserError if another process fits in the folder."""
+    if (path / _LOCK).exists():
+        _acquire(path).release()
 
 
 def _acquire(folder: Path) -> FileLock:

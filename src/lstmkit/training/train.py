@@ -100,7 +100,7 @@ def train(
     run = _TrainingState(model, loader, valid, settings, folder, progress.say)
     if resume:
         run.restore()
-    with progress.task(title, run.units) as task, _log(tensorboard) as log:
+    with progress.task(title, run.units, "s" if settings.budget else "") as task, _log(tensorboard) as log:
         try:
             reached = False
             while not run.is_over() and not reached:

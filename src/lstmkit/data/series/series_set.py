@@ -174,6 +174,11 @@ def read_series(
     roles = SeriesColumns(id_col, time_col or None, target_col, past, future, static)
     table = open_table(data, roles)
     roles = resolve_roles(table, roles)
+    if unused := roles.unused(table.frame):
+        table.notes.append(
+            f"columns not used: {listing(unused)} (to use one as a covariate, name it in past_covariates, "
+            "future_covariates or static_covariates)"
+        )
     # A whole-number frequency counts Unix times, too: they stay numbers then.
     whole_numbers = isinstance(freq, int) or (isinstance(freq, str) and freq.strip().isdecimal())
     rows = read_rows(table, roles, whole_numbers)

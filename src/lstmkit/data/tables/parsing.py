@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import re
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -53,11 +54,7 @@ def resolve_roles(table: Table, roles: SeriesColumns) -> SeriesColumns:
 
 def _suggest_options(table: Table, roles: SeriesColumns) -> str:
     """Suggest ``time_col`` and ``target_col`` from the types of the first 100 rows."""
-    sample = replace(table, frame=table.frame.head(100), notes=[])
-    unique_columns = [c for c, n in collections.Counter(sample.frame.columns).items() if n == 1][:50]
-    columns = [c for c in unique_columns if c not in (roles.id, roles.time)]
-    dated = [c for c in columns if _is_dated(sample, c)]
-    numeric = [c for c in columns if c not in dated and _is_numeric(sample, c)]
+    dated, numeric = dated_and_numeric_columns(table, (roles.id, roles.time))
     options = []
     if roles.time not in (None, *table.frame.columns):
         time_option = "time_col=NAME (or time_col='' if the rows are the time steps, in order)"
@@ -66,6 +63,22 @@ def _suggest_options(table: Table, roles: SeriesColumns) -> str:
         target_option = f"target_col={numeric[0]!r}"
         options.append(target_option if len(numeric) == 1 else f"target_col=NAME (one of {listing(numeric)})")
     return f": give {', '.join(options)}" if options else ""
+
+
+def dated_and_numeric_columns(table: Table, others: Collection[str | None] = ()) -> tuple[list[str], list[str]]:
+    """Names of the columns of dates and of those of numbers, besides ``others``, for a suggestion in a message.
+
+    The first 100 rows of the first 50 columns decide.
+
+    >>> frame = pd.DataFrame({"day": ["2024-01-01", "2024-01-02"], "price": ["1", "2.5"], "note": ["a", "b"]})
+    >>> dated_and_numeric_columns(Table(frame, "the frame"))
+    (['day'], ['price'])
+    """
+    sample = replace(table, frame=table.frame.head(100), notes=[])
+    unique_columns = [c for c, n in collections.Counter(sample.frame.columns).items() if n == 1][:50]
+    columns = [c for c in unique_columns if c not in others]
+    dated = [c for c in columns if _is_dated(sample, c)]
+    return dated, [c for c in columns if c not in dated and _is_numeric(sample, c)]
 
 
 def _is_dated(table: Table, column: str) -> bool:

@@ -63,6 +63,11 @@ class SeriesColumns:
     future: tuple[str, ...]
     static: tuple[str, ...]
 
+    def unused(self, frame: pd.DataFrame) -> list[str]:
+        """The columns of a frame that have no role."""
+        used = {self.id, self.time, self.target, *self.past, *self.future, *self.static}
+        return [name for name in dict.fromkeys(frame.columns) if name not in used]
+
 
 @dataclass
 class Table:

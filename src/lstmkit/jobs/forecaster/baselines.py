@@ -44,15 +44,17 @@ def forecast_baselines(
         baseline, and notes on how they were fitted.
     """
     steps = pd.concat([history.groupby("unique_id").size() for history in histories])
-    notes = ["Baselines cannot take missing values: these are interpolated for them."]
+    recent_histories = [history.groupby("unique_id", sort=False).tail(MAX_HISTORY) for history in histories]
+    notes = []
+    if any(recent["y"].isna().any() for recent in recent_histories):
+        notes.append("Baselines cannot take missing values: these are interpolated for them.")
     if steps.max() > MAX_HISTORY:
         notes.append(f"Baselines are fitted to the last {MAX_HISTORY} steps of longer series.")
     if steps.min() < season:
         notes.append(f"Baselines ignore the season of series that are shorter than a season ({season} steps).")
     frames = []
     with (progress or Progress()).task("baselines", len(histories)) as task:
-        for i, history in enumerate(histories):
-            recent = history.groupby("unique_id", sort=False).tail(MAX_HISTORY)
+        for i, recent in enumerate(recent_histories):
             filled = recent.assign(y=recent.groupby("unique_id", sort=False)["y"].transform(_interpolate))
             cutoffs = filled.groupby("unique_id", sort=False)["ds"].last().to_dict()
             lengths = filled["unique_id"].value_counts().to_dict()

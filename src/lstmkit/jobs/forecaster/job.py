@@ -75,6 +75,8 @@ class Forecaster(ForecasterSettings, Job[ForecasterPredictor]):
         network's own quantiles.
         """
         series, horizon = examples, self.horizon
+        for note in series.notes:
+            self.progress.say(note)
         valid_fraction = self.valid_fraction if validation is None else 0.0
         train_ends, test_starts = split_by_time(
             series, horizon, valid_fraction=valid_fraction, test_windows=self.test_windows
