@@ -11,23 +11,38 @@ from marked import fill
 
 ROOT = Path(__file__).parent.parent
 
+LIMITED = "Training was limited to three minutes. "  #: Beside other programs on two cores, as the page says.
+
 #: Why defaults lose, by set. Kept by hand: a losing row without a reason and a reason without a losing row are errors.
 REASONS = {
-    "arrowhead": "36 examples to train and validate on. Tuned settings lose, too.",
+    "arrowhead": "One test series of 175 fewer than the regression on convolutions, which is a part of the model. The "
+    "network alone has little to learn from 36 examples.",
+    "early_print": LIMITED + "The transcriber still writes nothing then.",
     "exchange_rate": "Exchange rates are close to random walks. Tuned settings lose, too.",
-    "fsdd_george": "Training was limited to three minutes, beside another training on two cores.",
+    "fsdd_george": LIMITED,
+    "fsdd_speakers": "Training was limited to 30 seconds for each of six speakers.",
+    "gunpoint": "Three test series of 150 fewer than the regression on convolutions, which is a part of the model: five "
+    "validation series say little about the weight. Tuned settings lose to it, too.",
     "imdb": "Half of the probabilities are those of a network trained on 4,500 reviews. Tuned settings lose, too "
     "(0.856).",
     "m3_quarterly": "No reason is known. AutoETS is behind.",
-    "nab": "Default thresholds aim at one false alarm in 200 steps, tuned ones at one in 100,000, which NAB rewards.",
+    "mnist_draw": LIMITED,
+    "mnist_draw_kinds": LIMITED,
+    "moving_digits": LIMITED,
+    "nab": "Tuned settings lose to Sub-PCA, too (45.9 to 47.1). Default thresholds aim at one false alarm in 200 steps, tuned ones at one in 100,000, which NAB rewards.",
+    "osuleaf": "The regression on convolutions, which is a part of the model, is right for seven test series of 242 more: "
+    "20 validation series say little about its weight.",
+    "plaid": "A tie with the regression on convolutions, which is a part of the model.",
     "skab": "No reason is known. Tuned settings lose to Sub-PCA, too.",
-    "tourism_monthly": "Medians minimize absolute errors, so percentage errors are larger. MASE is lower than that of "
-    "every baseline.",
-    "tourism_quarterly": "Medians minimize absolute errors, so percentage errors are larger. MASE is lower than that "
-    "of every baseline.",
-    "tourism_yearly": "Medians minimize absolute errors, so percentage errors are larger. MASE, too, is "
-    "lower only than that of Naive2 and SeasonalNaive.",
-    "trec": "One question of 500 fewer. Tuned settings lose, too (0.900).",
+    "smap": "Training was limited to three seconds for each of 54 channels. Tuned settings smooth scores over 105 steps.",
+    "tinyshakespeare": LIMITED,
+    "tourism_monthly": "Percentage errors are larger than those of AutoETS (23.3 and 21.1 %), since medians minimize "
+    "absolute errors. MASE is lower than that of every baseline.",
+    "tourism_quarterly": "0.880 to 0.879. Percentage errors are larger than those of AutoETS, since medians minimize "
+    "absolute errors. MASE is lower than that of every baseline.",
+    "tourism_yearly": "The network forecasts growth that did not come: percentage errors are 27.7 %, those of the last "
+    "value 23.6 %. MASE, too, is lower only than that of the last value.",
+    "trec": "Five questions of 500 fewer, within the standard error. Tuned settings lose, too (0.900).",
 }
 
 
