@@ -29,8 +29,8 @@ REASONS = {
     "mnist_draw": LIMITED,
     "mnist_draw_kinds": LIMITED,
     "moving_digits": LIMITED,
-    "nab": "Tuned settings lose to Sub-PCA, too (45.9 to 47.1). Default thresholds aim at one false alarm in 200 steps, "
-    "tuned ones at one in 100,000, which NAB rewards.",
+    "nab": "Tuned settings lose to Sub-PCA, too (45.9 to 47.1). Default thresholds aim at one false alarm in 200 "
+    "steps, tuned ones at one in 100,000, which NAB rewards.",
     "osuleaf": "Seven test series of 242 fewer than the regression on convolutions, which is a part of the model. "
     "20 validation series say little about its weight.",
     "plaid": "A tie with the regression on convolutions, which is a part of the model.",
