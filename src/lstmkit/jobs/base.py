@@ -147,6 +147,10 @@ class Job(JobSettings, ABC, Generic[P]):
 
     # ---- what a job may change -----------------------------------------------------------------------------------
 
+    def notes_on(self, examples: Any) -> tuple[str, ...]:
+        """Lines about the data that :meth:`fit` says before it trains, once nothing can be refused any more."""
+        return ()
+
     def sample(self, examples: Any) -> Any:
         """At most :data:`SAMPLE` examples of a split, evenly spread: enough for scores while the job trains."""
         return examples if len(examples) <= SAMPLE else examples.subset(sampled_rows(len(examples), SAMPLE))
@@ -220,6 +224,8 @@ class Job(JobSettings, ABC, Generic[P]):
         train_source = self.source(splits.train)
         valid_source = None if splits.valid is None else self.source(splits.valid)
         with nullcontext() if run is None else self._run_folder(run, [examples, held_out], resume, overwrite) as folder:
+            for note in self.notes_on(examples):
+                self.progress.say(note)
             try:
                 self._train(train_source, valid_source, splits.valid, device, folder, resume)
             except (TrainingError, MissingLibraryError):

@@ -75,8 +75,6 @@ class Forecaster(ForecasterSettings, Job[ForecasterPredictor]):
         network's own quantiles.
         """
         series, horizon = examples, self.horizon
-        for note in series.notes:
-            self.progress.say(note)
         valid_fraction = self.valid_fraction if validation is None else 0.0
         train_ends, test_starts = split_by_time(
             series, horizon, valid_fraction=valid_fraction, test_windows=self.test_windows
@@ -88,6 +86,10 @@ class Forecaster(ForecasterSettings, Job[ForecasterPredictor]):
             valid = validation_windows(validation, np.full(len(validation), 2), validation.lengths, horizon)
         origins = rolling_origins(series, test_starts, series.lengths - horizon, stride=horizon)
         return DataSplit(train, valid, ForecastExamples(series, origins) if len(origins) else None)
+
+    def notes_on(self, examples: SeriesSet) -> tuple[str, ...]:
+        """How the data were read: columns that are not used, the inferred frequency, dropped rows."""
+        return tuple(examples.notes)
 
     def prepare(self, train: ForecastExamples) -> ForecasterPredictor:
         return ForecasterPredictor.fitted(self.snapshot(), train)
