@@ -61,7 +61,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         if row["job"] != job:
             job = row["job"]
-            lines.append(f"| **{job.replace('_', '&nbsp;')}** | | | | | |")
+            lines.append(f"| **{job.replace('_', ' ')}** | | | | | |")
         score = number(row["defaults"])
         cells = [
             row["set"],  # no code: it would be broken within the name
