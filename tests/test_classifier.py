@@ -782,7 +782,8 @@ def test_image_and_series_protocols(tmp_path: Path):
     job = Classifier(**TINY)
     table = run_protocol(protocols.images, job, tmp_path, {**names, "pixels": False})
     accuracy = table.set_index("model")["accuracy"]
-    assert accuracy.index[0] == "LSTM"
+    parts = ["LSTM, network alone", "MiniRocket, logistic regression"]
+    assert accuracy.index.tolist() == ["LSTM", *parts, "1-nearest neighbor", "majority class"]
     assert accuracy["1-nearest neighbor"] == 1.0
     cases = "\n".join(f"1,2,{i}:4,5,6:{'a' if i % 2 else 'b'}" for i in range(20))
     (tmp_path / "s.ts").write_text(f"#about\n@dimensions 2\n@data\n{cases}\n")

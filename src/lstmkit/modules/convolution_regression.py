@@ -16,6 +16,7 @@ from lstmkit.modules.mixed_regression import MixedRegression
 _TAPS = 9
 _GOLDEN_RATIO = (np.sqrt(5) + 1) / 2
 _BATCH = 64
+_SEED = 0  # of thresholds and channels
 _MAX_CHANNELS = 9  # that a kernel reads
 
 MIN_STEPS = _TAPS  #: Shorter series are not worth a convolution.
@@ -87,9 +88,9 @@ class ConvolutionRegression(MixedRegression):
     def sizes(self) -> dict[str, Any]:
         return {"channels": self.channels, "dilations": list(self.dilations), "thresholds": self.thresholds}
 
-    def fit_features(self, encoded: Sequence[np.ndarray], seed: int = 0) -> np.ndarray:
+    def fit_features(self, encoded: Sequence[np.ndarray]) -> np.ndarray:
         """Choose channels and thresholds, and standardize the features of training series ``(T, F)``: ``(N, D)``."""
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(_SEED)
         self.channel_masks.copy_(torch.from_numpy(self._random_channels(rng)))
         for d in range(len(self.dilations)):
             for j in range(self.thresholds):
