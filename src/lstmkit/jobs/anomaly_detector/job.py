@@ -58,6 +58,7 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
     data_formats = TABLES
 
     _fitted_to: tuple[SensorSeriesSet, SensorSeriesSet] | None = None  # training and validation part; not saved
+    _validation_follows = False  # whether the validation part continues the training part
 
     # ---- from file to predictor ----------------------------------------------------------------------------------
 
@@ -108,6 +109,7 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
                 f"{examples.name}: the longest training series has {longest} steps, at least {2 * self.burn_in + 10} "
                 "are needed: give more data, or a smaller burn_in, valid_fraction or test_fraction"
             )
+        self._validation_follows = validation is None
         if validation is not None:
             valid = validation.slice([(0, len(one)) for one in validation.items], False)
         if len(valid):
@@ -135,11 +137,15 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
         return self.predictor.source(examples)
 
     def calibrate(self, valid: SensorSeriesSet | None) -> None:
-        """Fit error scale and threshold to the validation part, or to the training part if there is none."""
+        """Fit the subspace to the training part, scales and threshold to the validation part.
+
+        Without a validation part these are fitted to the training part, too.
+        """
         if self._fitted_to is not None:
             train, _ = self._fitted_to
             self._fitted_to = (train, train if valid is None else valid)
-            self.predictor.calibrate(self._fitted_to[1], self.progress)
+            follows = valid is not None and self._validation_follows
+            self.predictor.calibrate(*self._fitted_to, self.progress, normal_follows=follows)
 
     # ---- answers -------------------------------------------------------------------------------------------------
 
@@ -246,9 +252,17 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
             steps,
             tuple(self._notes(labels)),
             results,
-            ("Sub-PCA",) if self._fitted_to is None else (),
+            (*self._parts(), metrics.SUB_PCA)[:2] if self._fitted_to is None else (),
             ScoredExamples(len(labels), "series"),
+            not_alternatives=self._parts(),
         )
+
+    def _parts(self) -> dict[str, str]:
+        """By name the rows of the table that are parts of the model, and how to get them alone."""
+        if self.predictor.subspace is None:
+            return {}
+        weights = {metrics.network_name(self): 0, metrics.SUB_PCA: 1}
+        return {name: f"it is a part of the model, alone with subspace_weight={w}" for name, w in weights.items()}
 
     def _notes(self, labels: list[np.ndarray]) -> list[str]:
         fraction = float(np.concatenate(labels).mean())
@@ -261,6 +275,13 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
         if fraction in (0, 1):
             every = "an anomaly" if fraction else "normal"
             notes.append(f"Every step is labeled {every}: these scores cannot tell models apart.")
+        subspace, weight = self.predictor.subspace, self.subspace_weight
+        if subspace is not None:
+            notes.append(
+                f"The score of {self.cell.upper()} has weight {1 - weight:.2g} for the network and {weight:.2g} for "
+                f"the distance of the last {subspace.window:,} steps from the principal subspace of training windows "
+                "(Sub-PCA)."
+            )
         if self.threshold_method == "rolling_quantile":
             notes.append(
                 f"The threshold follows the last {self.threshold_window:,} scores and is set for "
@@ -300,7 +321,8 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
     ) -> dict[str, metrics.ScoresAndThresholds]:
         """Scores and thresholds of every series, by this model and by each baseline."""
         model = {self.cell.upper(): [(result.scores, result.thresholds) for result in results]}
-        return model | metrics.baselines(self.predictor, self._fitted_to, test)
+        alone = metrics.network_alone(self.predictor, self._fitted_to and self._fitted_to[1], results)
+        return model | alone | metrics.baselines(self.predictor, self._fitted_to, test)
 
     def report_sections(self, examples: SensorSeriesSet) -> list[Section]:
         evaluation = self.full_evaluation

@@ -16,8 +16,13 @@ from lstmkit.evaluation.anomaly_metrics import (
     vus_pr,
 )
 from lstmkit.evaluation.anomaly_thresholds import merge_gaps
-from lstmkit.jobs.anomaly_detector.baselines import SubPCA, moving_z_score, period_of
+from lstmkit.jobs.anomaly_detector.baselines import moving_z_score
 from lstmkit.jobs.anomaly_detector.predictor import AnomalyPredictor
+from lstmkit.jobs.anomaly_detector.results import AnomalyResult
+from lstmkit.jobs.anomaly_detector.settings import AnomalySettings
+from lstmkit.jobs.anomaly_detector.subspace import fit_subspace, trailing_distances
+from lstmkit.modules.principal_subspace import PrincipalSubspace
+from lstmkit.progress import Progress
 
 #: Whether a high or a low value of each score is better. False events are counted per day, or without timestamps per
 #: 1,000 steps.
@@ -32,6 +37,8 @@ METRIC_DIRECTIONS = {
     "false alarms per step": "low",
 }
 ScoresAndThresholds = list[tuple[np.ndarray, np.ndarray]]  #: Of each series ``(T,)`` and ``(T,)``.
+
+SUB_PCA = "Sub-PCA"  #: The name of the baseline that is a part of the default model.
 
 _Z_SCORE_WINDOW = 50  # steps
 
@@ -110,10 +117,36 @@ def overlap_f1(
     return f1(*np.sum(counts, axis=0).tolist())
 
 
+def network_name(settings: AnomalySettings) -> str:
+    """The name of the network alone in the table."""
+    return f"{settings.cell.upper()}, network alone"
+
+
+def network_alone(
+    predictor: AnomalyPredictor, normal: SensorSeriesSet | None, results: Sequence[AnomalyResult]
+) -> dict[str, ScoresAndThresholds]:
+    """Scores and thresholds of the network alone, by name; nothing if it is the whole model, or without ``normal``.
+
+    Args:
+        predictor: Fitted.
+        normal: Its validation split; ``None`` if it is not known any more.
+        results: Of the series that are scored.
+    """
+    if predictor.subspace is None or normal is None:
+        return {}
+    burn_in = predictor.settings.burn_in
+    scored = [predictor.network_scores(result.channel_scores) for result in results]
+    of_normal = predictor.detect(normal, Progress())
+    known = [predictor.network_scores(result.channel_scores)[burn_in:] for result in of_normal]
+    return {network_name(predictor.settings): _with_thresholds(predictor, scored, known)}
+
+
 def baselines(
     predictor: AnomalyPredictor, fitted_to: tuple[SensorSeriesSet, SensorSeriesSet] | None, test: SensorSeriesSet
 ) -> dict[str, ScoresAndThresholds]:
     """Scores and thresholds of each baseline. Thresholds follow the model's own method, on each baseline's own scores.
+
+    Sub-PCA is that of the model's own principal subspace. If there is none, one is fitted to the training split.
 
     Args:
         predictor: Fitted.
@@ -122,16 +155,21 @@ def baselines(
     """
     values = _scored_values(predictor, test)
     train, normal = ([], []) if fitted_to is None else (_scored_values(predictor, part) for part in fitted_to)
-    z_score = _with_thresholds(
-        predictor, lambda series: moving_z_score(series, _Z_SCORE_WINDOW), values, normal, _Z_SCORE_WINDOW
-    )
-    scored = {"moving z-score": z_score}
-    longest = max(train, key=len, default=np.zeros((0, 1)))
-    if len(longest) > 3:
-        window = min(period_of(longest), len(longest) // 2)
-        pca = SubPCA(window).fit(longest)
-        scored["Sub-PCA"] = _with_thresholds(predictor, pca.score, values, normal, window)
-    return scored
+
+    def scored(score: Callable[[np.ndarray], np.ndarray], window: int) -> ScoresAndThresholds:
+        known = [score(series)[min(window, len(series) // 2) :] for series in normal]
+        return _with_thresholds(predictor, [score(series) for series in values], known)
+
+    rows = {"moving z-score": scored(lambda series: moving_z_score(series, _Z_SCORE_WINDOW), _Z_SCORE_WINDOW)}
+    subspace = (predictor.subspace or fit_subspace(train)) if train else None
+    if subspace is not None:
+        rows[SUB_PCA] = scored(lambda series: sub_pca(subspace, series), subspace.window)
+    return rows
+
+
+def sub_pca(subspace: PrincipalSubspace, values: np.ndarray) -> np.ndarray:
+    """Scores ``(T,)`` of the window that ends with each step; 0 before the first whole window."""
+    return np.nan_to_num(trailing_distances(subspace, values))
 
 
 def _scored_values(predictor: AnomalyPredictor, series: SensorSeriesSet) -> list[np.ndarray]:
@@ -139,15 +177,10 @@ def _scored_values(predictor: AnomalyPredictor, series: SensorSeriesSet) -> list
 
 
 def _with_thresholds(
-    predictor: AnomalyPredictor,
-    score: Callable[[np.ndarray], np.ndarray],
-    values: list[np.ndarray],
-    normal: list[np.ndarray],
-    burn_in: int,
+    predictor: AnomalyPredictor, scored: list[np.ndarray], normal: Sequence[np.ndarray]
 ) -> ScoresAndThresholds:
-    """Scores of ``values``, and thresholds fitted to scores of ``normal`` after the burn-in."""
-    scored = [score(series) for series in values]
-    known = np.concatenate([np.zeros(0), *(score(series)[min(burn_in, len(series) // 2) :] for series in normal)])
+    """Scores with thresholds fitted to scores of normal data; NaN without any."""
+    known = np.concatenate([np.zeros(0), *normal])
     if not len(known):
         return [(of_series, np.full(len(of_series), np.nan)) for of_series in scored]
     threshold = predictor.fit_threshold(known)

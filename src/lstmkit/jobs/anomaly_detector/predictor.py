@@ -1,10 +1,11 @@
-"""What the anomaly detector's ``fit`` leaves: scaling, network, error scale and threshold."""
+"""What the anomaly detector's ``fit`` leaves: scaling, network, principal subspace, error scale and threshold."""
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 from typing_extensions import Self
@@ -23,10 +24,13 @@ from lstmkit.evaluation.anomaly_thresholds import (
 from lstmkit.jobs.anomaly_detector.results import AnomalyResult
 from lstmkit.jobs.anomaly_detector.scorers import SCORERS, Scorer
 from lstmkit.jobs.anomaly_detector.settings import ADAPTIVE, AnomalySettings
+from lstmkit.jobs.anomaly_detector.subspace import fit_subspace, trailing_distances
 from lstmkit.jobs.predictor import Predictor
-from lstmkit.models.base import Model
+from lstmkit.models.base import Ensemble, Model
+from lstmkit.modules.principal_subspace import PrincipalSubspace
 from lstmkit.progress import Progress
 
+_SUBSPACE = "subspace"  # name of the principal subspace within the network
 _MAX_INPUT_STD = 10.0  # standard deviations at which the model's inputs are clipped; its targets are not
 _MAX_ERROR_STD = 1e9  # standard deviations at which targets are clipped
 _MIN_ERROR = 0.01  # smallest mean error of a channel, in its standard deviations
@@ -37,6 +41,9 @@ _ROUNDING = 1e-4  # relative; a threshold lies that far above the score it came 
 class AnomalyPredictor(Predictor[AnomalySettings]):
     """Scores sensor series and compares the scores with a threshold.
 
+    The score is a weighted geometric mean of two scores whose mean is 1 on normal data: that of the network's errors,
+    and the distance of the last steps from the principal subspace of training windows.
+
     Attributes:
         channel_names: Every channel that the model reads, ``F``.
         mean: ``(F,)`` of the training split.
@@ -45,6 +52,8 @@ class AnomalyPredictor(Predictor[AnomalySettings]):
         validation_scores: The last scores of the validation split, where an adaptive threshold begins.
         constant_threshold: The threshold; NaN if it changes from step to step.
         num_above: How many validation scores exceed the threshold, and how many there are.
+        subspace_sizes: Sizes of the principal subspace; ``None`` without one: if its weight is 0, if the series are too
+            short or have more than 500 scored channels, and in models of version 0.1.
     """
 
     def __init__(self, settings: AnomalySettings, channel_names: tuple[str, ...], mean: Any, std: Any) -> None:
@@ -55,6 +64,7 @@ class AnomalyPredictor(Predictor[AnomalySettings]):
         self.validation_scores = np.zeros(0)
         self.constant_threshold = math.nan
         self.num_above = (0, 0)
+        self.subspace_sizes: dict[str, int] | None = None
 
     @classmethod
     def fitted(cls, settings: AnomalySettings, train: SensorSeriesSet) -> Self:
@@ -87,8 +97,26 @@ class AnomalyPredictor(Predictor[AnomalySettings]):
     def scorer(self) -> Scorer:
         return SCORERS[self.settings.method]
 
+    @property
+    def subspace(self) -> PrincipalSubspace | None:
+        """The principal subspace of training windows, a part of the network; ``None`` without one."""
+        if self.subspace_sizes is None:
+            return None
+        return cast(PrincipalSubspace, self.network.get_submodule(_SUBSPACE))
+
     def build(self) -> Model:
-        return self.scorer.build(self.settings, len(self.channel_names), len(self.scored_channels))
+        model = self.scorer.build(self.settings, len(self.channel_names), len(self.scored_channels))
+        if self.subspace_sizes is not None:
+            model.add_module(_SUBSPACE, PrincipalSubspace(**self.subspace_sizes))
+        return model
+
+    def _set_subspace(self, subspace: PrincipalSubspace | None) -> None:
+        """Put a fitted subspace into all networks."""
+        self.subspace_sizes = None
+        if subspace is not None:
+            self.subspace_sizes = subspace.sizes
+            for member in self.model.members if isinstance(self.model, Ensemble) else [self.model]:
+                member.add_module(_SUBSPACE, copy.deepcopy(subspace).to(next(member.parameters()).device))
 
     # ---- encode --------------------------------------------------------------------------------------------------
 
@@ -120,32 +148,82 @@ class AnomalyPredictor(Predictor[AnomalySettings]):
         return np.nan_to_num(errors / self.mean_errors)
 
     def aggregate(self, channel_scores: np.ndarray, before: float | None) -> float:
-        """The score of one step: its channels' scores ``(C,)`` aggregated, then smoothed with the score before."""
+        """The network's score of one step: channel scores ``(C,)`` aggregated, then smoothed with the score before."""
         now = float(channel_scores.mean() if self.settings.score_aggregation == "mean" else channel_scores.max())
         half_life = self.settings.smoothing_half_life
         kept = 0.5 ** (1 / half_life) if half_life else 0.0
         return now if before is None else kept * before + (1 - kept) * now
 
-    def smoothed_scores(self, channel_scores: np.ndarray) -> np.ndarray:
-        """Scores ``(T,)``; 0 during the burn-in."""
+    def network_scores(self, channel_scores: np.ndarray) -> np.ndarray:
+        """Scores ``(T,)`` of the network alone; 0 during the burn-in."""
         scores, last = np.zeros(len(channel_scores)), None
         for t in range(self.settings.burn_in, len(channel_scores)):
             scores[t] = last = self.aggregate(channel_scores[t], last)
         return scores
 
-    def calibrate(self, normal: SensorSeriesSet, progress: Progress) -> None:
-        """Fit the error scale and the threshold to series without anomalies."""
+    def combined(self, network: Any, distances: Any) -> Any:
+        """The weighted geometric mean of scores of the network and distances from the subspace."""
+        weight = self.settings.subspace_weight
+        return network ** (1 - weight) * distances**weight
+
+    def scores(self, channel_scores: np.ndarray, targets: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
+        """Scores ``(T,)``: 0 during the burn-in; the network's before the first whole window of the subspace.
+
+        Args:
+            channel_scores: ``(T, C)`` of the network.
+            targets: ``(T, C)``, NaN where missing.
+            before: Targets of the steps before the first one, if there are any.
+        """
+        scores, subspace = self.network_scores(channel_scores), self.subspace
+        if subspace is None:
+            return scores
+        distances = trailing_distances(subspace, targets, before)
+        both = np.isfinite(distances) & (np.arange(len(scores)) >= self.settings.burn_in)
+        scores[both] = self.combined(scores[both], distances[both])
+        return scores
+
+    def calibrate(
+        self, train: SensorSeriesSet, normal: SensorSeriesSet, progress: Progress, *, normal_follows: bool
+    ) -> None:
+        """Fit the principal subspace, the scale of both scores and the threshold.
+
+        Args:
+            train: The training split.
+            normal: Series without anomalies, which scales and threshold are fitted to.
+            progress: Where to report progress.
+            normal_follows: Whether these series continue the training series of the same names.
+        """
         burn_in = self.settings.burn_in
         errors = self.errors(normal, progress)
         settled = np.concatenate([of_series[burn_in:] for of_series in errors])
         counts = np.isfinite(settled).sum(axis=0)
         self.mean_errors = np.maximum(np.nansum(settled, axis=0) / np.maximum(1, counts), _MIN_ERROR)
-        scores = np.concatenate(
-            [self.smoothed_scores(self.channel_scores(of_series))[burn_in:] for of_series in errors]
+        training, targets = self.encode(train)[1], self.encode(normal)[1]
+        of_train = dict(zip((item.name for item in train.items), training, strict=True)) if normal_follows else {}
+        before = [of_train.get(item.name) for item in normal.items]
+        self._set_subspace(self._fitted_subspace(training, targets, before))
+        scored = (
+            self.scores(self.channel_scores(of_series), own, earlier)
+            for of_series, own, earlier in zip(errors, targets, before, strict=True)
         )
+        scores = np.concatenate([of_series[burn_in:] for of_series in scored])
         self.validation_scores = scores[-self.settings.threshold_window :]
         self.constant_threshold = self.fit_threshold(scores)
         self.num_above = (int((scores > self.constant_threshold).sum()), len(scores))
+
+    def _fitted_subspace(
+        self, train: Sequence[np.ndarray], normal: Sequence[np.ndarray], before: Sequence[np.ndarray | None]
+    ) -> PrincipalSubspace | None:
+        """The subspace of windows of training targets, scaled by normal targets; these have whole windows."""
+        if not self.settings.subspace_weight:
+            return None
+        alone = all(part is None for part in before)
+        subspace = fit_subspace(train, max(map(len, normal)) // 2 if alone else None)
+        if subspace is not None:
+            of_normal = [trailing_distances(subspace, *pair) for pair in zip(normal, before, strict=True)]
+            distances = np.concatenate(of_normal)
+            subspace.set_scale(distances[np.isfinite(distances)])
+        return subspace
 
     def fit_threshold(self, normal: np.ndarray) -> float:
         """The threshold for scores ``(N,)`` of normal data; NaN if the method is adaptive."""
@@ -179,8 +257,8 @@ class AnomalyPredictor(Predictor[AnomalySettings]):
         """Scores, thresholds and alarms of every series."""
         results = []
         for item, errors in zip(series.items, self.errors(series, progress), strict=True):
-            channel_scores = self.channel_scores(errors)
-            scores, values = self.smoothed_scores(channel_scores), item.values[:, self.scored_columns]
+            channel_scores, values = self.channel_scores(errors), item.values[:, self.scored_columns]
+            scores = self.scores(channel_scores, self.standardize(item.values)[1])
             results.append(
                 AnomalyResult(item, values, scores, channel_scores, self.thresholds(scores), self.scored_channels)
             )
@@ -200,6 +278,7 @@ class AnomalyPredictor(Predictor[AnomalySettings]):
             "std": self.std.tolist(),
             "scale": self.mean_errors.tolist(),
             "past": past.tolist(),
+            **({} if self.subspace_sizes is None else {"subspace": self.subspace_sizes}),
         }
 
     @classmethod
@@ -210,6 +289,7 @@ class AnomalyPredictor(Predictor[AnomalySettings]):
         predictor.constant_threshold = math.nan if state["level"] is None else float(state["level"])
         above, count = state["above"]
         predictor.num_above = (int(above), int(count))
+        predictor.subspace_sizes = None if "subspace" not in state else dict(state["subspace"])
         predictor._check(state["scores"])
         return predictor
 
@@ -223,6 +303,11 @@ class AnomalyPredictor(Predictor[AnomalySettings]):
             raise ValueError("mean errors do not fit the scored channels")
         if self.validation_scores.shape != (num_scores,):
             raise ValueError("validation scores are incomplete")
+        sizes = self.subspace_sizes
+        if sizes is not None and not all(isinstance(size, int) and 0 < size < 2**31 for size in sizes.values()):
+            raise ValueError("its principal subspace has an impossible size")
+        if sizes is not None and sizes["channels"] != len(self.scored_channels):
+            raise ValueError("its principal subspace does not fit the scored channels")
 
 
 def _above(scores: Any) -> Any:

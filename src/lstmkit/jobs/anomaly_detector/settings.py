@@ -88,9 +88,17 @@ class AnomalySettings(JobSettings):
         group="decoding",
         choices=("mean", "max"),
     )
+    subspace_weight: float = setting(
+        "weight in the score of the distance of recent steps from the principal subspace of training windows "
+        "(Sub-PCA), the rest is the network's, as exponents of a geometric mean; 0 = the network alone",
+        default=0.5,
+        group="decoding",
+        low=0,
+        high=1,
+    )
     smoothing_half_life: float = setting(
-        "half-life in steps of the exponential smoothing of scores; 0 = no smoothing",
-        default=2.0,
+        "half-life in steps of the exponential smoothing of the network's scores; 0 = no smoothing",
+        default=10.0,
         group="decoding",
         low=0,
     )
