@@ -252,16 +252,14 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
             steps,
             tuple(self._notes(labels)),
             results,
-            (*self._parts(), metrics.SUB_PCA)[:2] if self._fitted_to is None else (),
+            tuple(self._parts() or (metrics.SUB_PCA,)) if self._fitted_to is None else (),
             ScoredExamples(len(labels), "series"),
             not_alternatives=self._parts(),
         )
 
     def _parts(self) -> dict[str, str]:
         """By name the rows of the table that are parts of the model, and how to get them alone."""
-        if self.predictor.subspace is None:
-            return {}
-        weights = {metrics.network_name(self): 0, metrics.SUB_PCA: 1}
+        weights = {metrics.network_name(self): 0, metrics.SUB_PCA: 1} if self.subspace_weight else {}
         return {name: f"it is a part of the model, alone with subspace_weight={w}" for name, w in weights.items()}
 
     def _notes(self, labels: list[np.ndarray]) -> list[str]:
@@ -275,13 +273,7 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
         if fraction in (0, 1):
             every = "an anomaly" if fraction else "normal"
             notes.append(f"Every step is labeled {every}: these scores cannot tell models apart.")
-        subspace, weight = self.predictor.subspace, self.subspace_weight
-        if subspace is not None:
-            notes.append(
-                f"The score of {self.cell.upper()} has weight {1 - weight:.2g} for the network and {weight:.2g} for "
-                f"the distance of the last {subspace.window:,} steps from the principal subspace of training windows "
-                "(Sub-PCA)."
-            )
+        notes += self._score_notes()
         if self.threshold_method == "rolling_quantile":
             notes.append(
                 f"The threshold follows the last {self.threshold_window:,} scores and is set for "
@@ -302,6 +294,18 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
             if count < needed and self.false_alarm_rate * (count + 1) < 1:
                 notes.append(f"So few steps cannot guarantee a rate under {1 / (count + 1):.2g}, whatever is set.")
         return notes
+
+    def _score_notes(self) -> list[str]:
+        """What the score is made of, if a principal subspace was asked for."""
+        subspace, model, weight = self.predictor.subspace, self.cell.upper(), self.subspace_weight
+        if not weight:
+            return []
+        if subspace is None:
+            return [f"The score of {model} is the network's alone: the training data have no principal subspace."]
+        return [
+            f"The score of {model} has weight {1 - weight:.2g} for the network and {weight:.2g} for the distance of "
+            f"the last {subspace.window:,} steps from the principal subspace of training windows (Sub-PCA)."
+        ]
 
     def score_alarms(
         self, labels: list[np.ndarray], scored: metrics.ScoresAndThresholds, step_days: Sequence[float] = ()

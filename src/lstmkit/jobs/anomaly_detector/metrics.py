@@ -125,14 +125,14 @@ def network_name(settings: AnomalySettings) -> str:
 def network_alone(
     predictor: AnomalyPredictor, normal: SensorSeriesSet | None, results: Sequence[AnomalyResult]
 ) -> dict[str, ScoresAndThresholds]:
-    """Scores and thresholds of the network alone, by name; nothing if it is the whole model, or without ``normal``.
+    """Scores and thresholds of the network alone, by name; nothing if it is all that counts, or without ``normal``.
 
     Args:
         predictor: Fitted.
         normal: Its validation split; ``None`` if it is not known any more.
         results: Of the series that are scored.
     """
-    if predictor.subspace is None or normal is None:
+    if not predictor.settings.subspace_weight or normal is None:
         return {}
     burn_in = predictor.settings.burn_in
     scored = [predictor.network_scores(result.channel_scores) for result in results]

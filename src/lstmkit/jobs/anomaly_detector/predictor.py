@@ -33,6 +33,7 @@ from lstmkit.progress import Progress
 _SUBSPACE = "subspace"  # name of the principal subspace within the network
 _MAX_INPUT_STD = 10.0  # standard deviations at which the model's inputs are clipped; its targets are not
 _MAX_ERROR_STD = 1e9  # standard deviations at which targets are clipped
+_MIN_STD = 1e-3  # of training targets: those of constant channels have no subspace
 _MIN_ERROR = 0.01  # smallest mean error of a channel, in its standard deviations
 _VALUE_ROUNDING = 1e-13  # relative to the largest value: a channel that varies less is constant, up to rounding
 _ROUNDING = 1e-4  # relative; a threshold lies that far above the score it came from
@@ -52,8 +53,8 @@ class AnomalyPredictor(Predictor[AnomalySettings]):
         validation_scores: The last scores of the validation split, where an adaptive threshold begins.
         constant_threshold: The threshold; NaN if it changes from step to step.
         num_above: How many validation scores exceed the threshold, and how many there are.
-        subspace_sizes: Sizes of the principal subspace; ``None`` without one: if its weight is 0, if the series are too
-            short or have more than 500 scored channels, and in models of version 0.1.
+        subspace_sizes: Sizes of the principal subspace; ``None`` without one: if its weight is 0, if the training
+            series are constant, too short or have more than 500 scored channels, and in models of version 0.1.
     """
 
     def __init__(self, settings: AnomalySettings, channel_names: tuple[str, ...], mean: Any, std: Any) -> None:
@@ -215,7 +216,7 @@ class AnomalyPredictor(Predictor[AnomalySettings]):
         self, train: Sequence[np.ndarray], normal: Sequence[np.ndarray], before: Sequence[np.ndarray | None]
     ) -> PrincipalSubspace | None:
         """The subspace of windows of training targets, scaled by normal targets; these have whole windows."""
-        if not self.settings.subspace_weight:
+        if not self.settings.subspace_weight or not np.nanmax(np.nanstd(np.concatenate(train), axis=0)) > _MIN_STD:
             return None
         alone = all(part is None for part in before)
         subspace = fit_subspace(train, max(map(len, normal)) // 2 if alone else None)
