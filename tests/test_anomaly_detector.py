@@ -622,6 +622,19 @@ def test_score_is_the_geometric_mean_of_network_and_subspace():
     assert not only[:4].any()
 
 
+def test_a_slower_wave_is_found_only_with_the_subspace():
+    """Each step follows from those before, so the network predicts it; no window of the training data is like it."""
+    rng = np.random.default_rng(0)
+    train = np.sin(np.arange(700) / 5) + 0.1 * rng.standard_normal(700)
+    is_slow = (np.arange(500) >= 250) & (np.arange(500) < 330)
+    values = np.sin(np.cumsum(np.where(is_slow, 0.17, 0.2))) + 0.1 * rng.standard_normal(500)
+    options = {"hidden_size": 8, "epochs": 4, "steps_per_epoch": 20, "window": 30, "lr": 0.01}
+    for weight, is_found in ((0.0, False), (0.5, True)):
+        (result,) = AnomalyDetector(**options, subspace_weight=weight).fit(train).predict(values)
+        assert result.alarms[is_slow].any() == is_found
+        assert not result.alarms[~is_slow].any()
+
+
 def test_both_parts_have_a_mean_of_1_on_normal_data():
     job = AnomalyDetector(**TINY).fit(waves(0))
     predictor, (train, valid) = job.predictor, job._fitted_to
