@@ -24,7 +24,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 #: Extras with which the command line starts: those that bring its libraries.
 WITH_COMMAND_LINE = ("jobs", "series", "text", "proteins", "music", "sound", "pictures", "video", "writing")
 #: Extras for developers and GPUs, and for an example, whose versions are not the least ones.
-NOT_TESTED_AT_THE_FLOOR = {"dev", "bench", "cluster", "hierarchy"}
+NOT_TESTED_AT_THE_FLOOR = {"dev", "bench", "cluster", "export", "hierarchy"}
 
 
 def process_with(extra: str, *options: str) -> dict[str, Any]:

@@ -38,11 +38,12 @@ ALLOWED = {
         "settings", "training", "version",
     },
     "recipes": {*BASE, "data", "evaluation", "jobs", "report", "settings", "training"},
+    "export": {*BASE, "cells", "layers", "ops", "training", "version"},
     "lab": {
         *BASE, "cells", "data", "layers", "look", "models", "modules", "plots", "report", "settings", "training",
     },
     "demo": {*BASE, "jobs", "look", "report"},
-    "": {"errors", "jobs", "layers", "version"},
+    "": {"errors", "export", "jobs", "layers", "version"},
     "__main__": {"cli", "errors", "libraries"},
     "command_options": {*BASE, "settings"},
     "cli": {

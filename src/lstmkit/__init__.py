@@ -12,6 +12,7 @@ from lstmkit.errors import UserError
 from lstmkit.version import __version__
 
 if TYPE_CHECKING:  # for editors and type checkers; a test compares it with the folders in jobs/
+    from lstmkit.export.onnx import export_onnx
     from lstmkit.jobs import load
     from lstmkit.jobs.anomaly_detector.job import AnomalyDetector
     from lstmkit.jobs.captioner.job import Captioner
@@ -38,6 +39,7 @@ _MODULES = {
         *("BackendReport", "BackendUnavailable", "explain_backend"),
     ),
     "lstmkit.jobs": ("load",),
+    "lstmkit.export.onnx": ("export_onnx",),
 }
 
 

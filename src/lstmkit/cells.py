@@ -160,7 +160,7 @@ def _lstm(
     a = dict(zip(spec.gates, preactivations.chunk(len(spec.gates), -1), strict=True))
     peep: dict[str, Tensor] = {}
     if spec.peephole:
-        peep = dict(zip((name for name in spec.gates if name != "candidate"), p["weight_peep"], strict=True))
+        peep = dict(zip((name for name in spec.gates if name != "candidate"), p["weight_peep"].unbind(), strict=True))
 
     def gate(name: str, cell: Tensor) -> Tensor:
         if name not in a:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from lstmkit.ops import reference, torch_backend
@@ -14,6 +16,8 @@ from lstmkit.ops.triton import backend as triton_backend
 #: Every back end, the fastest first: ``"auto"`` takes the first that can run.
 _FASTEST_FIRST: tuple[Backend, ...] = (cpu_backend, torch_backend, triton_backend, hopper_backend, reference)
 BACKENDS = {backend.NAME: backend for backend in _FASTEST_FIRST}
+
+_recorder: ContextVar[Callable[[Call], Result] | None] = ContextVar("recorder", default=None)
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ def run(call: Call, wanted: str = "auto") -> Result:
     Raises:
         BackendUnavailable: The back end requested by name cannot run it, with the reason. There is no silent fallback.
     """
+    if (recorder := _recorder.get()) is not None:
+        return recorder(call)
     if wanted == "auto":
         return next(b for b in BACKENDS.values() if b.unsupported_reason(call) is None).run(call)
     backend = BACKENDS[check_name(wanted)]
@@ -67,6 +73,19 @@ def run(call: Call, wanted: str = "auto") -> Result:
     if reason is not None:
         raise BackendUnavailable(f"backend {wanted!r} cannot run this: {reason}")
     return backend.run(call)
+
+
+@contextmanager
+def recorded_by(recorder: Callable[[Call], Result]) -> Iterator[None]:
+    """Within the block, ``recorder`` takes every call in place of a back end, also of layers that ask for one by name.
+
+    For exporters: they run a module once and put a call into another language.
+    """
+    token = _recorder.set(recorder)
+    try:
+        yield
+    finally:
+        _recorder.reset(token)
 
 
 def stepper(calls: Sequence[Call], residual: bool, wanted: str = "auto") -> Stepper | None:

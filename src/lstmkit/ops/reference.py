@@ -73,7 +73,7 @@ def active_steps(n_steps: int, lengths: Tensor, device: torch.device) -> Tensor:
 
 def zero_padding(x: Tensor, lengths: Tensor) -> Tensor:
     """``x (T, B, size)`` with zeros past the end of each sequence."""
-    return torch.where(active_steps(len(x), lengths, x.device), x, x.new_zeros(()))
+    return torch.where(active_steps(x.shape[0], lengths, x.device), x, x.new_zeros(()))
 
 
 def _order(n_steps: int, reverse: bool) -> Iterator[int]:
