@@ -57,6 +57,8 @@ def networks() -> dict[str, nn.Module]:
         nn.Identity(), LSTM(2, 5, proj_size=3), nn.Tanh(), GRU(3, 4, num_layers=2), nn.Dropout(0.5),
         nn.Sequential(nn.Linear(4, 6, bias=False), nn.ReLU(), RNN(6, 3)), nn.Linear(3, 2), nn.Sigmoid(),
     )  # fmt: skip
+    found["the same modules twice"] = nn.Sequential(recurrent := GRU(3, 3), tanh := nn.Tanh(), recurrent, tanh)
+    found["computed weights"] = torch.nn.utils.parametrizations.weight_norm(LSTM(3, 4), "weight_hh_l0")
     found["linear first"] = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), GRU(2, 2))
     for network in found.values():  # gains of layer normalization start as ones, its biases as zeros
         for key, weight in network.named_parameters():
@@ -188,6 +190,11 @@ def test_float64_weights_are_rounded(tmp_path: Path):
     assert export_c(network.float(), tmp_path / "b.h").read_text() == text
 
 
+class OtherLinear(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * super().forward(x)
+
+
 def nan_layer() -> LSTM:
     layer = LSTM(2, 3)
     nn.init.constant_(layer.weight_hh_l0, float("nan"))
@@ -200,6 +207,7 @@ def nan_layer() -> LSTM:
         (LSTM(2, 3, bidirectional=True), "(LSTM) is bidirectional: its reversed direction needs future steps"),
         (nn.Sequential(LSTM(2, 3), nn.Conv1d(3, 1, 1)), "1 (Conv1d) cannot be exported"),
         (nn.Sequential(LSTM(2, 3), nn.Sequential(nn.GELU())), "1.0 (GELU) cannot be exported"),
+        (nn.Sequential(LSTM(2, 3), OtherLinear(3, 1)), "1 (OtherLinear) cannot be exported"),
         (nn.Sequential(nn.LSTM(2, 3)), "0 (LSTM) is torch's layer: load its state_dict into lstmkit.LSTM"),
         (nn.Sequential(LSTM(2, 3), nn.Linear(4, 1)), "1 (Linear) reads 4 values, but 0 (LSTM) gives 3"),
         (nn.Sequential(LSTM(2, 3), nn.Tanh(), GRU(2, 3)), "2 (GRU) reads 2 values, but 1 (Tanh) gives 3"),

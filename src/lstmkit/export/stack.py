@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 import numpy as np
 import torch
@@ -69,6 +69,7 @@ class Activation(NamedTuple):
     output_size: int
 
 
+M = TypeVar("M", bound=nn.Module)
 Part = Recurrent | Dense | Activation
 
 
@@ -101,26 +102,31 @@ def parts_of(module: nn.Module) -> list[Part]:
 
 def _leaves(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
     """The modules inside ``nn.Sequential``, with their names."""
-    if not isinstance(module, nn.Sequential):
+    if not _computes_as(module, nn.Sequential):
         yield name, module
         return
-    for key, part in module.named_children():
-        yield from _leaves(part, f"{name}.{key}".lstrip("."))
+    for k, part in enumerate(module):
+        yield from _leaves(part, f"{name}.{k}".lstrip("."))
+
+
+def _computes_as(module: nn.Module, kind: type[M]) -> TypeGuard[M]:
+    """Whether a module is of a kind and has its ``forward``: a subclass may compute something else."""
+    return isinstance(module, kind) and type(module).forward is kind.forward
 
 
 def _parts(name: str, module: nn.Module, previous_size: int) -> list[Part]:
-    if isinstance(module, RecurrentLayer):
+    if _computes_as(module, RecurrentLayer):
         return _recurrent(name, module)
-    if isinstance(module, nn.Linear):
+    if _computes_as(module, nn.Linear):
         if 0 in module.weight.shape:
             raise UserError(f"{name} has no weights: its shape is {tuple(module.weight.shape)}")
         bias = None if module.bias is None else _values(name, "bias", module.bias)
         return [Dense(name, _values(name, "weight", module.weight), bias)]
-    if isinstance(module, tuple(_ACTIVATIONS)):
+    if type(module) in _ACTIVATIONS:
         if not previous_size:
             raise UserError(f"{name} is the first part: an export starts with a recurrent layer or nn.Linear")
         return [Activation(name, _ACTIVATIONS[type(module)], previous_size)]
-    if isinstance(module, _WITHOUT_EFFECT):
+    if type(module) in _WITHOUT_EFFECT:
         return []
     if isinstance(module, nn.RNNBase):
         kind = type(module).__name__
