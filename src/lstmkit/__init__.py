@@ -12,7 +12,9 @@ from lstmkit.errors import UserError
 from lstmkit.version import __version__
 
 if TYPE_CHECKING:  # for editors and type checkers; a test compares it with the folders in jobs/
+    from lstmkit.export.c_header import export_c
     from lstmkit.export.onnx import export_onnx
+    from lstmkit.export.rtneural import export_nam, export_rtneural
     from lstmkit.jobs import load
     from lstmkit.jobs.anomaly_detector.job import AnomalyDetector
     from lstmkit.jobs.captioner.job import Captioner
@@ -39,7 +41,9 @@ _MODULES = {
         *("BackendReport", "BackendUnavailable", "explain_backend"),
     ),
     "lstmkit.jobs": ("load",),
+    "lstmkit.export.c_header": ("export_c",),
     "lstmkit.export.onnx": ("export_onnx",),
+    "lstmkit.export.rtneural": ("export_nam", "export_rtneural"),
 }
 
 
