@@ -30,15 +30,16 @@ def owa(record: dict[str, Any]) -> str:
 def of_lstmkit(record: dict[str, Any]) -> str:
     """Scores, coverage and time of lstmkit, with the time of the others."""
     lines = [
-        "| set | error, % | MASE | coverage of 50 / 80 / 95 % | seconds | AutoETS, seconds |",
-        "|---|--:|--:|--:|--:|--:|",
+        "| set | error, % | MASE | coverage of 50 / 80 / 95 % | seconds | AutoETS, seconds | NHITS, seconds |",
+        "|---|--:|--:|--:|--:|--:|--:|",
     ]
     by_set = {(row["set"], row["model"]): row for row in record["rows"]}
     for (name, model), row in sorted(by_set.items()):
         if model == "lstmkit":
             coverage = " / ".join(f"{row[f'coverage-{level}']:.0f}" for level in (50, 80, 95))
-            ets = by_set[name, "AutoETS"]["seconds"]
-            numbers = f"{row['percent']:.2f} | {row['MASE']:.3f} | {coverage} | {row['seconds']:.0f} | {ets:.0f}"
+            others = (by_set.get((name, other)) for other in ("AutoETS", "NHITS (neuralforecast)"))
+            seconds = " | ".join("–" if other is None else f"{other['seconds']:.0f}" for other in (row, *others))
+            numbers = f"{row['percent']:.2f} | {row['MASE']:.3f} | {coverage} | {seconds}"
             lines.append(f"| {name.replace('_', ', ')} | {numbers} |")
     return "\n".join(lines) + f"\n\n{_measured(record)}"
 
