@@ -28,7 +28,6 @@ REASONS = {
     "moving_digits_sentences": LIMITED + "Tuned settings train for 56 minutes.",
     "multi30k_de_en": LIMITED + "Tuned settings train for 78 minutes.",
     "multi30k_en_de": LIMITED + "Tuned settings train for 85 minutes.",
-    "mnist_pixels": LIMITED + "Two test images of 10,000 fewer than the regression on convolutions.",
     "ptb_regularised": LIMITED + "Tuned settings train for 160 minutes.",
     "osuleaf": "Seven test series of 242 fewer than the regression on convolutions, which is a part of the model. "
     "20 validation series say little about its weight.",
