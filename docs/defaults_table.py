@@ -33,8 +33,6 @@ REASONS = {
     "20 validation series say little about its weight.",
     "plaid": "A tie with the regression on convolutions, which is a part of the model.",
     "skab": "Sub-PCA is a part of the model. The network alone has 0.840, and lowers the mean of both.",
-    "smap": "Training was limited to three seconds for each of 54 channels. Tuned settings smooth scores over 105 "
-    "steps.",
     "tourism_monthly": "Percentage errors are larger than those of AutoETS (23.3 and 21.1 %), since medians minimize "
     "absolute errors. MASE is lower than that of every baseline.",
     "tourism_quarterly": "Percentage errors are larger than those of AutoETS, since medians minimize "
