@@ -120,7 +120,7 @@ def onnx_model(
                 opset_version=opset,
                 verbose=False,
             )
-        except (torch.onnx.errors.OnnxExporterError, torch._dynamo.exc.TorchDynamoException, RuntimeError) as err:
+        except RuntimeError as err:  # the exporter's errors are such
             raise UserError(f"{name} cannot be exported: {one_line(_cause(err))}") from err
         assert program is not None  # with dynamo=True
         model = program.model

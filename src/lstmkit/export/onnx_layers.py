@@ -11,7 +11,7 @@ directions. Source of operators and gate orders: the operator list of ONNX 1.19,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.onnx.ops
@@ -92,9 +92,9 @@ def _without_empty(call: Call, output: Tensor, state: State) -> tuple[Tensor, St
     return torch.where(empty, output.new_zeros(()), output), kept
 
 
-def _attributes(spec: CellSpec, operator: _Operator, passes: Sequence[Pass]) -> dict[str, int | str | list[str]]:
+def _attributes(spec: CellSpec, operator: _Operator, passes: Sequence[Pass]) -> dict[str, Any]:
     directions = "bidirectional" if len(passes) == 2 else "reverse" if passes[0].reverse else "forward"
-    attributes: dict[str, int | str | list[str]] = {"hidden_size": spec.hidden_size, "direction": directions}
+    attributes: dict[str, Any] = {"hidden_size": spec.hidden_size, "direction": directions}
     if spec.kind == "gru":
         attributes["linear_before_reset"] = 1  # the bias of the candidate's recurrent product is inside the reset gate
     if spec.coupled:
