@@ -78,13 +78,13 @@ def _operator(call: Call) -> Result:
     )
     output = outputs[0].squeeze(1) if directions == 1 else outputs[0].transpose(1, 2).flatten(2)  # (T, B, D·H)
     state = tuple(outputs[1:])
-    if call.lengths is not None and operator.name != "LSTM":
+    if call.lengths is not None:
         output, state = _without_empty(call, output, state)
     return Result(output, state)
 
 
 def _without_empty(call: Call, output: Tensor, state: State) -> tuple[Tensor, State]:
-    """For sequences of length 0, zeros and the initial state: ONNX Runtime's GRU and RNN run a step there."""
+    """For sequences of length 0, zeros and the initial state: which ONNX Runtime 1.23 does not give."""
     assert call.lengths is not None
     empty = (call.lengths == 0).to(output.device).unsqueeze(-1)
     initial = zip(*(call.state_of(p) for p in call.passes), strict=True)

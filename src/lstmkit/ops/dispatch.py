@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 
 from lstmkit.ops import reference, torch_backend
@@ -17,7 +17,8 @@ from lstmkit.ops.triton import backend as triton_backend
 _FASTEST_FIRST: tuple[Backend, ...] = (cpu_backend, torch_backend, triton_backend, hopper_backend, reference)
 BACKENDS = {backend.NAME: backend for backend in _FASTEST_FIRST}
 
-_recorder: ContextVar[Callable[[Call], Result] | None] = ContextVar("recorder", default=None)
+_recorder: tuple[int, Callable[[Call], Result]] | None = None  # and the thread whose calls it takes
+_recording = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ def run(call: Call, wanted: str = "auto") -> Result:
     Raises:
         BackendUnavailable: The back end requested by name cannot run it, with the reason. There is no silent fallback.
     """
-    if (recorder := _recorder.get()) is not None:
-        return recorder(call)
+    if _recorder is not None and _recorder[0] == threading.get_ident():
+        return _recorder[1](call)
     if wanted == "auto":
         return next(b for b in BACKENDS.values() if b.unsupported_reason(call) is None).run(call)
     backend = BACKENDS[check_name(wanted)]
@@ -77,15 +78,17 @@ def run(call: Call, wanted: str = "auto") -> Result:
 
 @contextmanager
 def recorded_by(recorder: Callable[[Call], Result]) -> Iterator[None]:
-    """Within the block, ``recorder`` takes every call in place of a back end, also of layers that ask for one by name.
+    """Within the block, ``recorder`` takes the calls of this thread in place of any back end.
 
-    For exporters: they run a module once and put a call into another language.
+    For exporters: they run a module once and put a call into another language. One thread can record at a time.
     """
-    token = _recorder.set(recorder)
-    try:
-        yield
-    finally:
-        _recorder.reset(token)
+    global _recorder
+    with _recording:
+        _recorder = threading.get_ident(), recorder  # no ContextVar: torch.compile cannot read one
+        try:
+            yield
+        finally:
+            _recorder = None
 
 
 def stepper(calls: Sequence[Call], residual: bool, wanted: str = "auto") -> Stepper | None:
