@@ -68,6 +68,7 @@ def export_onnx(
     Raises:
         UserError: The module cannot be exported, or an argument is missing or does not fit.
         MissingLibraryError: The extra ``export`` is not installed.
+        OSError: The file cannot be written.
 
     >>> from lstmkit import LSTM
     >>> export_onnx(LSTM(3, 5, batch_first=True), "layer.onnx", lengths=True).name
