@@ -79,7 +79,6 @@ docs: $(READY)
 	@echo "documentation: $(PYTHON) -m http.server --directory build/site"
 
 bench: $(READY)
-	@$(BIN)/python $(PIP) install --constraint constraints.txt onnx onnxruntime
 	@$(BIN)/python benchmarks/cpu_layers.py $(BENCH)
 	@$(BIN)/python benchmarks/startup.py
 	@$(BIN)/python benchmarks/language_model.py

@@ -34,7 +34,7 @@ def floors(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def ceiling(session: nox.Session) -> None:
     """The newest versions that pyproject.toml admits."""
-    session.install(EVERYTHING.replace("gpu]", "gpu,hierarchy]"), *TEST_TOOLS)
+    session.install(EVERYTHING.replace("gpu]", "gpu,hierarchy,export]"), *TEST_TOOLS)
     session.run("pytest", *FIRST_3_13, *(session.posargs or ("tests", "-n", "2")))
 
 

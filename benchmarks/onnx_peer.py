@@ -12,7 +12,7 @@ from implementation import Data, Implementation, Unavailable
 from layer_cases import ORT, Case
 from numerical_check import Tensors, as_tensor
 
-_NOT_INSTALLED = "not installed: .venv/bin/pip install onnx onnxruntime"
+_NOT_INSTALLED = "not installed: pip install 'lstmkit[export]'"
 
 
 def onnx_runtime(case: Case, layer: nn.Module, data: Data) -> Implementation:

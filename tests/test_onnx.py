@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import operator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
@@ -21,13 +20,16 @@ from lstmkit.cells import CellSpec
 from lstmkit.errors import UserError
 from lstmkit.export.onnx import OPSETS, export_onnx
 from lstmkit.ops import dispatch
-from lstmkit.ops.call import Call, Pass
+from lstmkit.ops.call import Call, Pass, Result
+
+onnx = pytest.importorskip("onnx", reason="ONNX export needs the extra export")
+onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX export needs the extra export")
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 STANDARD = {"", "ai.onnx"}  #: Domains of operators that every ONNX runtime has.
 
 
-def session(path: Path) -> onnxruntime.InferenceSession:
+def session(path: Path) -> Any:
     """The file in ONNX Runtime, with memory pattern and one thread set. It has no operators but the standard ones."""
     model = onnx.load(path)
     assert {opset.domain for opset in model.opset_import} <= STANDARD
@@ -164,6 +166,24 @@ def test_every_version_of_the_operators(opset: int, tmp_path: Path):
     assert onnx.load(path).opset_import[0].version == opset
     x = torch.randn(4, 2, 3)
     np.testing.assert_allclose(session(path).run(["output"], {"x": x.numpy()})[0], layer(x)[0].detach(), **CLOSE)
+
+
+def test_other_threads_compute_while_one_records():
+    layer, x = lstmkit.LSTM(3, 5), torch.randn(4, 2, 3)
+    expected, recorded = layer(x)[0], []
+
+    def recorder(call: Call) -> Result:
+        recorded.append(call)
+        return dispatch.BACKENDS["reference"].run(call)
+
+    with dispatch.recorded_by(recorder):
+        with ThreadPoolExecutor(1) as pool:
+            torch.testing.assert_close(pool.submit(layer, x).result()[0], expected)
+        assert not recorded
+        torch.testing.assert_close(layer(x)[0], expected)
+    assert len(recorded) == 1
+    layer(x)
+    assert len(recorded) == 1
 
 
 class Refused(nn.Module):

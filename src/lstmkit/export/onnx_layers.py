@@ -41,8 +41,8 @@ _PEEPHOLE_GATES = ("input", "output", "forget")
 
 
 def run(call: Call) -> Result:
-    """The layer as nodes of the graph that is being recorded."""
-    if has_operator(call.spec) and all(p.zoneout is None and p.recurrent_mask is None for p in call.passes):
+    """The layer, in evaluation mode, as nodes of the graph that is being recorded."""
+    if has_operator(call.spec) and all(p.zoneout is None for p in call.passes):
         return _operator(call)
     return Result.of([_scan(call, p) for p in call.passes])
 
@@ -84,7 +84,7 @@ def _operator(call: Call) -> Result:
 
 
 def _without_empty(call: Call, output: Tensor, state: State) -> tuple[Tensor, State]:
-    """For sequences of length 0, zeros and the initial state: which ONNX Runtime 1.23 does not give."""
+    """Zeros and the initial state for sequences of length 0; ONNX Runtime 1.23 may return others."""
     assert call.lengths is not None
     empty = (call.lengths == 0).to(output.device).unsqueeze(-1)
     initial = zip(*(call.state_of(p) for p in call.passes), strict=True)
@@ -139,14 +139,13 @@ def _scan(call: Call, p: Pass) -> PassResult:
     spec, x, active = call.spec, call.x, None
     if call.lengths is not None:
         active = reference.active_steps(x.shape[0], call.lengths, x.device)
-        x = torch.where(active, x, x.new_zeros(()))
+        x = reference.zero_padding(x, call.lengths)
 
     def step(state: State, inputs: tuple[Tensor, ...]) -> tuple[State, Tensor]:
         gx, *is_active = inputs
-        h = state[0] if p.recurrent_mask is None else state[0] * p.recurrent_mask
-        new, _ = spec.cell.step(spec, p.params, gx, h, tuple(state))
+        new, _ = spec.cell.step(spec, p.params, gx, state[0], tuple(state))
         if p.zoneout is not None:
-            new = tuple(n + w * (old - n) for n, old, w in zip(new, state, p.zoneout, strict=True))
+            new = reference.apply_zoneout(p.zoneout, state, new)
         if not is_active:
             return new, new[0] * 1.0  # one output may not be another one
         output = torch.where(is_active[0], new[0], torch.zeros_like(new[0]))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lstmkit.cells import CellSpec, State, project_input
-from lstmkit.ops.call import Call, Pass, PassResult, Result
+from lstmkit.ops.call import Call, Pass, PassResult, Result, Zoneout
 
 NAME: str = "reference"
 
@@ -51,7 +51,7 @@ def scan(spec: CellSpec, p: Pass, gx: Tensor, lengths: Tensor | None, trace: boo
         h = state[0] if p.recurrent_mask is None else state[0] * p.recurrent_mask
         new, gates = spec.cell.step(spec, p.params, steps[t], h, state)
         if p.zoneout is not None:
-            new = _apply_zoneout(p, t, state, new)
+            new = apply_zoneout(tuple(z[t] if isinstance(z, Tensor) else z for z in p.zoneout), state, new)
         if active is not None:
             new = tuple(torch.where(active[t], n, old) for n, old in zip(new, state, strict=True))
         state = new
@@ -80,9 +80,13 @@ def _order(n_steps: int, reverse: bool) -> Iterator[int]:
     return iter(reversed(range(n_steps)) if reverse else range(n_steps))
 
 
-def _apply_zoneout(p: Pass, t: int, old: State, new: State) -> State:
-    """Zoneout (Krueger et al. 2017): keep old values where the mask is 1, or mix old and new by the probability."""
-    weights = (z[t] if isinstance(z, Tensor) else z for z in p.zoneout or ())
+def apply_zoneout(weights: Zoneout, old: State, new: State) -> State:
+    """Zoneout (Krueger et al. 2017): keep old values where the mask is 1, or mix old and new by the probability.
+
+    Args:
+        weights: Of one step: for each state a mask ``(B, size)`` or a probability.
+        old, new: The states before and after the step.
+    """
     return tuple(n + w * (o - n) for w, o, n in zip(weights, old, new, strict=True))
 
 
