@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from typing import Protocol
 
@@ -48,20 +48,6 @@ class Batch:
         """A copy of the batch with every tensor on ``device``."""
         moved = {f.name: t.to(device) for f in fields(self) if isinstance(t := getattr(self, f.name), Tensor)}
         return replace(self, **moved, extras={name: t.to(device) for name, t in self.extras.items()})
-
-
-def pad_sequences(arrays: Sequence[np.ndarray], fill: float) -> np.ndarray:
-    """Stack arrays ``(T_i, …)`` into ``(B, max T_i, …)``, padded at the end with ``fill``; scalars into ``(B,)``.
-
-    >>> pad_sequences([np.array([1, 2]), np.array([3])], fill=-1).tolist()
-    [[1, 2], [3, -1]]
-    """
-    if arrays[0].ndim == 0:
-        return np.stack(arrays)
-    padded = np.full((len(arrays), max(map(len, arrays)), *arrays[0].shape[1:]), fill, dtype=arrays[0].dtype)
-    for row, array in zip(padded, arrays, strict=True):
-        row[: len(array)] = array
-    return padded
 
 
 class Source(Protocol):

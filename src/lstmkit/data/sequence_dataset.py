@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lstmkit.data.batch import Batch, pad_sequences
+from lstmkit.data.batch import Batch
+from lstmkit.data.padding import pad_sequences
 
 
 class Sequences:

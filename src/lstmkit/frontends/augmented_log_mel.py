@@ -15,6 +15,7 @@ from lstmkit.data.audio.log_mel import LogMelSpectrogram
 from lstmkit.errors import DataError
 from lstmkit.frontends.standardized import StandardizedFrontEnd
 from lstmkit.modules.audio_encoder import AudioAugmentation, AudioEncoder
+from lstmkit.modules.preparation import LogMel, LoudnessNormalization
 from lstmkit.progress import Progress
 
 MAX_SAMPLE_RATE = 16_000  #: Maximum default sample rate in Hz: speech has little energy above 8 kHz.
@@ -117,6 +118,16 @@ class AugmentedLogMelFrontEnd:
         )
         encoder = AudioEncoder(self.n_mels, self.conv_channels, self.dropout, augmentation)
         return encoder, encoder.output_size
+
+    def preparation(self) -> nn.Module:
+        """:meth:`encode` of a clip's samples ``(N,)`` at the model's rate as a module, for exported graphs."""
+        loudness = LoudnessNormalization(
+            _LEVEL_QUANTILE,
+            self.mel.full_scale_log_power,
+            _MIN_LEVEL * _NATS_PER_DECIBEL,
+            _DYNAMIC_RANGE * _NATS_PER_DECIBEL,
+        )
+        return nn.Sequential(LogMel(self.mel), loudness, self._scaler.preparation())
 
     def steps(self, example: AudioClip) -> list[str]:
         """Center time of each frame."""

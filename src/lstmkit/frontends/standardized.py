@@ -11,6 +11,7 @@ from torch import nn
 
 from lstmkit.data.arrays import SMALLEST_SQUARED, root_mean_square
 from lstmkit.errors import DataError
+from lstmkit.modules.preparation import Standardization
 from lstmkit.progress import Progress
 
 _MIN_STD = 1e-13  # relative to the largest value: what varies less is constant, up to rounding
@@ -49,15 +50,19 @@ class StandardizedFrontEnd:
             deviation = root_mean_square(np.concatenate([sequence - mean for sequence in inputs]), axis=0)[0]
         return mean, np.where(deviation > _MIN_STD * largest, deviation, 1.0)
 
-    def _round(self, sequence: np.ndarray) -> np.ndarray:
-        """Values ``(T, F)`` rounded to float32, but for columns whose level is far above their deviation."""
-        if sequence.dtype == np.float32:
-            return sequence
+    @property
+    def float64_columns(self) -> np.ndarray:
+        """``(F,)`` true for columns that float32 does not resolve: those whose level is far above their deviation."""
         smallest, largest = _FLOAT32_STDS
         fine = np.abs(self._mean) * _FLOAT32_ROUNDING > _MAX_ROUNDING * self._std
-        fine |= (self._std < smallest) | (self._std > largest)
+        return fine | (self._std < smallest) | (self._std > largest)
+
+    def _round(self, sequence: np.ndarray) -> np.ndarray:
+        """Values ``(T, F)`` rounded to float32, but for :attr:`float64_columns`."""
+        if sequence.dtype == np.float32:
+            return sequence
         limit = float(np.finfo(np.float32).max)
-        return np.where(fine, sequence, np.clip(sequence, -limit, limit).astype(np.float32))
+        return np.where(self.float64_columns, sequence, np.clip(sequence, -limit, limit).astype(np.float32))
 
     def _check(self, inputs: Sequence[np.ndarray]) -> None:
         for number, sequence in enumerate(inputs, 1):
@@ -79,6 +84,10 @@ class StandardizedFrontEnd:
 
     def build(self) -> tuple[nn.Module, int]:
         return nn.Identity(), self.width
+
+    def preparation(self) -> Standardization:
+        """:meth:`encode` as a module, for exported graphs."""
+        return Standardization(self._mean, self._std, self.float64_columns)
 
     def steps(self, example: np.ndarray) -> list[str]:
         return [str(step) for step in range(1, len(example) + 1)]

@@ -58,13 +58,13 @@ class TextFrontEnd:
         return self._tokenizer
 
     @property
-    def _unknown_id(self) -> int:
+    def unknown_id(self) -> int:
         return self.tokenizer[UNKNOWN] if UNKNOWN in self.tokenizer else 0  # noqa: SIM401
 
     def encode(self, inputs: Sequence[str]) -> list[np.ndarray]:
         """Token ids ``(T,)`` of each text."""
         last = self.max_tokens or None
-        return [np.array(ids[:last] or [self._unknown_id]) for ids in self.tokenizer.encode(inputs)]
+        return [np.array(ids[:last] or [self.unknown_id]) for ids in self.tokenizer.encode(inputs)]
 
     def build(self) -> tuple[nn.Module, int]:
         return TokenEncoder(
@@ -78,13 +78,13 @@ class TextFrontEnd:
     def occlude(self, encoded: np.ndarray, start: int, end: int) -> np.ndarray:
         """Delete the tokens; one unknown token remains if all are deleted."""
         occluded = np.delete(encoded, slice(start, end))
-        return occluded if len(occluded) else np.array([self._unknown_id])
+        return occluded if len(occluded) else np.array([self.unknown_id])
 
     def notes(self, encoded: Sequence[np.ndarray]) -> list[str]:
         """Fraction of unknown tokens, and number of truncated texts."""
         notes = []
         if UNKNOWN in self.tokenizer:
-            fraction = float(np.mean(np.concatenate(encoded) == self._unknown_id))
+            fraction = float(np.mean(np.concatenate(encoded) == self.unknown_id))
             notes.append(f"Unknown tokens: {fraction:.1%}.")
         n_truncated = sum(len(ids) == self.max_tokens for ids in encoded)
         if self.max_tokens and n_truncated:

@@ -41,13 +41,17 @@ class VideoFrontEnd:
         self._mean, self._std = channel_mean_std([clip.frames for clip in inputs])
 
     def _check(self, inputs: Sequence[VideoClip]) -> None:
-        expected = (self.clip_format.height, self.clip_format.width, self._channels)
         for clip in inputs:
-            if clip.frames.shape[1:] != expected:
+            if clip.frames.shape[1:] != self.frame_shape:
                 raise DataError(
-                    f"{clip.name} has frames of shape {clip.frames.shape[1:]}, the model expects {expected}: give the "
+                    f"{clip.name} has frames of shape {clip.frames.shape[1:]}, the model expects {self.frame_shape}: give the "
                     "file, or arrays, which are converted"
                 )
+
+    @property
+    def frame_shape(self) -> tuple[int, int, int]:
+        """``(H, W, C)`` of the frames."""
+        return self.clip_format.height, self.clip_format.width, self._channels
 
     @property
     def _channels(self) -> int:

@@ -22,6 +22,8 @@ from lstmkit import settings
 from lstmkit.data.batch import Batches, Loader
 from lstmkit.data.formats import DataFormat
 from lstmkit.errors import DataError, MissingLibraryError, ModelFileError, TrainingError, UserError
+from lstmkit.export.graphs import FORMATS, JobExport, check_folder, write_folder
+from lstmkit.export.onnx import DEFAULT_OPSET
 from lstmkit.jobs.answers import write_answers
 from lstmkit.jobs.evaluation import FIT_SPLITS, NO_SCORES, Evaluation, fit_scores, saved_evaluation
 from lstmkit.jobs.predictor import Predictor, device_named
@@ -144,6 +146,10 @@ class Job(JobSettings, ABC, Generic[P]):
 
         Further keywords of a job choose among them; the command line takes them as options.
         """
+
+    @abstractmethod
+    def exported(self) -> JobExport:
+        """The graphs of the fitted job, and what its runtime needs to know beside them."""
 
     # ---- what a job may change -----------------------------------------------------------------------------------
 
@@ -456,6 +462,30 @@ class Job(JobSettings, ABC, Generic[P]):
     def save(self, path: str | Path) -> Path:
         """Write the model's folder: ``weights.safetensors`` and ``model.json``."""
         return self.predictor.save(path)
+
+    def export(
+        self, path: str | Path, format: str = "onnx", *, quantize: str = "none", opset: int = DEFAULT_OPSET
+    ) -> list[Path]:
+        """Write the fitted job for use without Python's torch, see :mod:`lstmkit.runtime`.
+
+        Args:
+            path: A folder, new or with an earlier export.
+            format: ``"onnx"``.
+            quantize: ``"int8"`` for weights in 8 bits.
+            opset: Version of ONNX's operators, 17 to 23.
+
+        Returns:
+            The files that were written.
+
+        Raises:
+            UserError: The job is not fitted, or an argument is out of range, or the folder has other files.
+            MissingLibraryError: The extra ``export`` is not installed.
+            OSError: A file cannot be written.
+        """
+        if format not in FORMATS:
+            raise UserError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
+        check_folder(Path(path))
+        return write_folder(self.name, self.exported(), Path(path), quantize=quantize, opset=opset)
 
     @classmethod
     def from_saved(cls, weights: Mapping[str, Tensor], description: Mapping[str, Any], path: Path) -> Self:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from lstmkit.data import catalog
-from lstmkit.data.batch import Batch, pad_sequences
+from lstmkit.data.batch import Batch
 from lstmkit.data.music.midi import N_KEYS
 from lstmkit.data.music.piano_rolls import read_piano_rolls, shift_right, skyline
+from lstmkit.data.padding import pad_sequences
 from lstmkit.data.vision.idx import read_idx
 from lstmkit.modules.heads import MultilabelHead, StepClassificationHead, last_step
 

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lstmkit.data.batch import Batch, pad_sequences
+from lstmkit.data.batch import Batch
+from lstmkit.data.padding import pad_sequences
 from lstmkit.modules.heads import LastStepRegressionHead, StepClassificationHead, last_step
 
 

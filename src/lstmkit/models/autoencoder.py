@@ -36,7 +36,7 @@ class Autoencoder(Model):
         last: Tensor = (state[0] if isinstance(state, tuple) else state)[-1]  # type: ignore[index]
         steps = inputs.shape[1]
         decoded, _ = self.decoder(self.code(last).unsqueeze(1).expand(-1, steps, -1))
-        counts = inputs.new_full((len(inputs),), steps, dtype=torch.int64) if lengths is None else lengths
+        counts = inputs.new_full((inputs.shape[0],), steps, dtype=torch.int64) if lengths is None else lengths
         order = (counts.unsqueeze(1) - 1 - torch.arange(steps, device=inputs.device)).clamp(min=0)
         return self.head(decoded.gather(1, order.unsqueeze(-1).expand(-1, -1, decoded.shape[-1]))), state
 

@@ -105,7 +105,7 @@ class DrawModel(Model):
     ) -> tuple[Tensor, State]:
         """Reconstruct images ``(B, height, width)`` in 0…1: canvases ``(B, T, height, width)``, logits of each step."""
         reconstruction, state = self.read(
-            inputs, self.initial_state(len(inputs)) if state is None else DrawState(*state)
+            inputs, self.initial_state(inputs.shape[0]) if state is None else DrawState(*state)
         )
         return reconstruction.canvases, state
 
@@ -155,7 +155,7 @@ class DrawModel(Model):
         In expectation over the standard normal ``noise (B, T, Z)`` their sum is an upper bound of
         ``-log p(image)``.
         """
-        divergence = state.hidden.new_zeros(len(images))
+        divergence = state.hidden.new_zeros(images.shape[0])
         for step_noise in noise.unbind(1):
             mean, deviation, state = self._encode(images, state)
             divergence = divergence + (mean.square() + deviation.square() - 2 * deviation.log() - 1).sum(1) / 2
@@ -170,18 +170,18 @@ class DrawModel(Model):
         same in every call, so that epochs are comparable.
         """
         images = batch.inputs
-        shape = len(images), self.num_steps, self.latent_size
+        shape = images.shape[0], self.num_steps, self.latent_size
         if self.training:
             images = torch.bernoulli(images) if self.binarize else images
             noise = torch.randn(shape, device=images.device)
         else:
             noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(images.device)
         pixel_loss, divergence = self.elbo_terms(
-            images, self.initial_state(len(images), batch.extras.get("kind")), noise
+            images, self.initial_state(images.shape[0], batch.extras.get("kind")), noise
         )
         return (pixel_loss + divergence).mean(), None
 
     def step(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Decode latent variables ``(B, Z)`` to the canvas's logits ``(B, height · width)``, and the new state."""
-        state = self._decode(inputs, self.initial_state(len(inputs)) if state is None else DrawState(*state))
+        state = self._decode(inputs, self.initial_state(inputs.shape[0]) if state is None else DrawState(*state))
         return state.logits.flatten(1), state

@@ -118,9 +118,9 @@ class Decoder(nn.Module):
             Memory(keys, self.attention.prepare(keys), mask, None if self.switch is None else ids),
             self.lower_bridge(keys, mask),
             None if self.upper_bridge is None else self.upper_bridge(keys, mask),
-            keys.new_zeros(len(keys), self.output_size) if self.input_feeding else None,
+            keys.new_zeros(keys.shape[0], self.output_size) if self.input_feeding else None,
             zeros if self.attention.coverage is not None else None,
-            None if self.switch is None else keys.new_ones(len(keys)),
+            None if self.switch is None else keys.new_ones(keys.shape[0]),
             zeros,
         )
 
@@ -220,7 +220,9 @@ class EncoderDecoder(Model):
             features, _ = self.trunk(features, None, lengths)
         features = variational_dropout(features, self.dropout, self.training)
         steps = torch.arange(features.shape[1], device=features.device)
-        counts = torch.full((len(features),), len(steps), device=features.device) if lengths is None else lengths
+        counts = (
+            torch.full((features.shape[0],), steps.shape[0], device=features.device) if lengths is None else lengths
+        )
         mask = steps < counts.unsqueeze(1)
         return features, self.decoder.initial_state(features, mask, inputs)
 

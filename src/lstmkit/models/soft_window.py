@@ -60,8 +60,8 @@ class SoftWindowModel(Model):
         """The initial state for ``text (B, U)``, character ids padded with 0."""
         weight = next(self.parameters())
         one_hot = F.one_hot(F.pad(text, (0, 1)), self.characters + 1)[..., 1:].to(weight.dtype)
-        no_weights = one_hot.new_zeros(len(text), 0, one_hot.shape[1])
-        middles = one_hot.new_zeros(len(text), self.window.components)
+        no_weights = one_hot.new_zeros(text.shape[0], 0, one_hot.shape[1])
+        middles = one_hot.new_zeros(text.shape[0], self.window.components)
         return SoftWindowState(one_hot, torch.zeros_like(one_hot[:, 0]), middles, no_weights, None, None)
 
     def forward(

@@ -153,7 +153,7 @@ class AudioEncoder(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Frames ``(B, T, F)`` and lengths ``(B,)`` to ``(B, ceil(T / 4), output_size)`` and its lengths."""
-        steps: Tensor = x.new_full((len(x),), x.shape[1], dtype=torch.long) if lengths is None else lengths
+        steps: Tensor = x.new_full((x.shape[0],), x.shape[1], dtype=torch.long) if lengths is None else lengths
         if self.augmentation is not None:
             x, steps = self.augmentation(x, steps)
         x = x.unsqueeze(1)

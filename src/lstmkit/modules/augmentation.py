@@ -32,7 +32,7 @@ class SpecAugment(nn.Module):
         """Mask ``(B, T, F)`` in training."""
         if not self.training:
             return x
-        steps = torch.full((len(x),), x.shape[1], device=x.device) if lengths is None else lengths
+        steps = torch.full((x.shape[0],), x.shape[1], device=x.device) if lengths is None else lengths
         max_steps = torch.minimum(steps / 5, torch.full_like(steps, self.max_time_width))
         for _ in range(self.num_time_masks):
             x = x.masked_fill(_random_interval(steps, max_steps, x.shape[1]).unsqueeze(2), 0.0)
@@ -68,7 +68,7 @@ class SpeedPerturbation(nn.Module):
         """Change the number of steps of ``(B, T, F)``; returns the new steps and lengths."""
         if not self.training or not self.speed:
             return x, lengths
-        steps = torch.full((len(x),), x.shape[1], device=x.device) if lengths is None else lengths.to(x.device)
+        steps = torch.full((x.shape[0],), x.shape[1], device=x.device) if lengths is None else lengths.to(x.device)
         factor = 1 + self.speed * (2 * torch.rand(len(x), device=x.device) - 1)
         new_steps = (steps / factor).round().long().clamp(min=1)
         spacing = ((steps - 1) / (new_steps - 1).clamp(min=1)).unsqueeze(1)
@@ -88,7 +88,7 @@ def interpolate(x: Tensor, positions: Tensor, lengths: Tensor) -> Tensor:
     last = (lengths - 1).clamp(min=0).unsqueeze(1)
     low = positions.floor().long().clamp(min=0).minimum(last)
     high = (low + 1).minimum(last)
-    rows = torch.arange(len(x), device=x.device).unsqueeze(1)
+    rows = torch.arange(x.shape[0], device=x.device).unsqueeze(1)
     return x[rows, low].lerp(x[rows, high], (positions - low).clamp(0, 1).unsqueeze(2))
 
 

@@ -113,7 +113,7 @@ class ConvolutionRegression(MixedRegression):
     def fractions(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
         """Fractions of steps above each threshold, ``(B, D)``, of padded series ``(B, T, F)``."""
         steps = torch.arange(inputs.shape[1], device=inputs.device)
-        counts = torch.full((len(inputs),), inputs.shape[1], device=inputs.device) if lengths is None else lengths
+        counts = torch.full((inputs.shape[0],), inputs.shape[1], device=inputs.device) if lengths is None else lengths
         inside = (steps < counts.to(inputs.device)[:, None]).to(self.levels.dtype)[:, None]  # (B, 1, T)
         series = inputs.to(self.levels.dtype).transpose(1, 2) * inside
         weights = inside / inside.sum(-1, keepdim=True).clamp(min=1)

@@ -410,4 +410,4 @@ def last_step(outputs: Tensor, lengths: Tensor | None) -> Tensor:
     """The outputs at each sequence's last step: ``(B, S, O) -> (B, O)``."""
     if lengths is None:
         return outputs[:, -1]
-    return outputs[torch.arange(len(outputs), device=outputs.device), lengths.to(outputs.device) - 1]
+    return outputs[torch.arange(outputs.shape[0], device=outputs.device), lengths.to(outputs.device) - 1]

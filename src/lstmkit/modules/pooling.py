@@ -23,7 +23,7 @@ class LastPool(nn.Module):
 
     def forward(self, steps: Tensor, lengths: Tensor | None = None) -> Tensor:
         """``(B, T, P) -> (B, P)``."""
-        rows = torch.arange(len(steps), device=steps.device)
+        rows = torch.arange(steps.shape[0], device=steps.device)
         last = steps[:, -1] if lengths is None else steps[rows, lengths.to(steps.device) - 1]
         if self.directions == 1:
             return last

@@ -73,11 +73,11 @@ class CausalConvEncoder(nn.Module):
         if self.masks is not None:
             x = self.masks(x, lengths)
         if x.shape[1] % self.stride:
-            lengths = torch.full((len(x),), x.shape[1], device=x.device) if lengths is None else lengths
+            lengths = torch.full((x.shape[0],), x.shape[1], device=x.device) if lengths is None else lengths
             x = F.pad(x, (0, 0, 0, -x.shape[1] % self.stride))
         after = []
         for i, (convolution, norm, stride) in enumerate(zip(self.convolutions, self.norms, self.strides, strict=True)):
-            past = x.new_zeros(len(x), self.reach, x.shape[2]) if before is None else before[i]
+            past = x.new_zeros(x.shape[0], self.reach, x.shape[2]) if before is None else before[i]
             extended = torch.cat([past, x], 1)
             after.append(extended[:, extended.shape[1] - self.reach :])
             x = F.relu(norm(convolution(extended.transpose(1, 2)).transpose(1, 2)))
@@ -126,7 +126,7 @@ class TextLineEncoder(nn.Module):
         if self.noise is not None:
             x = self.noise(x)
         if lengths is None and x.shape[1] % self.stride:
-            lengths = torch.full((len(x),), x.shape[1], device=x.device)
+            lengths = torch.full((x.shape[0],), x.shape[1], device=x.device)
         x = F.pad(x, (0, 0, 0, -x.shape[1] % self.stride)).unsqueeze(1)
         for convolution in (self.first, self.second):
             x = x * length_mask(x[:, 0], lengths)[:, None, :, None]

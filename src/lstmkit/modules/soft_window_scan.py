@@ -58,7 +58,7 @@ def window_scan(
     (w_ih, w_hh, b_ih, b_hh), size = lower.weights(0, 0).values(), x.shape[-1]
     gates = F.linear(x, w_ih[:, :size], b_ih + b_hh).transpose(0, 1)
     feedback_weight = torch.cat([w_hh, w_ih[:, size:]], 1)
-    h, c = (s[0] for s in state) if state is not None else x.new_zeros(2, len(x), lower.hidden_size).unbind()
+    h, c = (s[0] for s in state) if state is not None else x.new_zeros(2, x.shape[0], lower.hidden_size).unbind()
     linear = window.linear
     feedback = torch.cat([h, read], 1)
     outputs = _Scan.apply(gates, feedback_weight, linear.weight, linear.bias, text, feedback, c, middles)

@@ -55,6 +55,8 @@ class _PerFrameEncoder(RenamedWeights, ABC):
         return features
 
     def _encode_in_chunks(self, frames: Tensor) -> Tensor:
+        if torch.compiler.is_exporting():  # the number of chunks would be fixed
+            return self.encode_frames(frames)
         chunks = frames.split(_MAX_FRAMES)
         if len(chunks) > 1 and torch.is_grad_enabled():
             return torch.cat([checkpoint(self.encode_frames, chunk, use_reentrant=False) for chunk in chunks])

@@ -14,7 +14,7 @@ from lstmkit.data.audio.audio_io import AudioClip, resample
 from lstmkit.errors import SettingError
 from lstmkit.libraries import imports_of
 
-_MIN_POWER = 1e-10  # floor of the power before the logarithm
+MIN_POWER = 1e-10  #: Floor of the power before the logarithm
 _FRAMES_PER_CHUNK = 4096
 
 
@@ -90,7 +90,7 @@ class LogMelSpectrogram:
     def _log_mel(self, frames: Tensor) -> Tensor:
         frames = frames - frames.mean(1, keepdim=True) if self.remove_dc_offset else frames
         power = torch.fft.rfft(frames * torch.hann_window(self.window_length), n=self.n_fft).abs().square()
-        return (power @ self.filters).clamp(min=_MIN_POWER).log()
+        return (power @ self.filters).clamp(min=MIN_POWER).log()
 
     @property
     def filters(self) -> Tensor:

@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lstmkit.data.batch import Batch, pad_sequences
+from lstmkit.data.batch import Batch
 from lstmkit.data.files import load_npz
 from lstmkit.data.folders import visible_files
 from lstmkit.data.formats import DataFormat, check_format
 from lstmkit.data.ink.svg import read_svg
+from lstmkit.data.padding import pad_sequences
 from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.parsing import group_rows, read_numbers
 from lstmkit.data.tables.table import TABLES, Table, read_file

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from lstmkit.data.batch import Batch, pad_sequences
+from lstmkit.data.batch import Batch
 from lstmkit.data.files import load_npz, read_bytes, reading
 from lstmkit.data.folders import visible_files
 from lstmkit.data.formats import UTF, DataFormat, check_format
 from lstmkit.data.music.midi import FILE_SUFFIXES, LOWEST_PITCH, MAX_STEPS, N_KEYS, read_midi
+from lstmkit.data.padding import pad_sequences
 from lstmkit.data.text_files import decode_text
 from lstmkit.errors import DataError
 

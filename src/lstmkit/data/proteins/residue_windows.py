@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from lstmkit.data.batch import Batch, pad_sequences
+from lstmkit.data.batch import Batch
+from lstmkit.data.padding import pad_sequences
 from lstmkit.data.proteins.chains import AMINO_ACIDS
 
 N_RESIDUE_IDS = 2 + len(AMINO_ACIDS)  #: Number of residue ids: padding, the twenty amino acids, unknown.

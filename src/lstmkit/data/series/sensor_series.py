@@ -15,7 +15,8 @@ import pandas as pd
 import torch
 
 from lstmkit.data.arrays import as_array
-from lstmkit.data.batch import Batch, pad_sequences
+from lstmkit.data.batch import Batch
+from lstmkit.data.padding import pad_sequences
 from lstmkit.data.tables.column_kinds import NotASignal, described, direction, first_time, non_signals
 from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.parsing import parse_numbers, read_ids, read_numbers

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from lstmkit.data.batch import Batch, pad_sequences
+from lstmkit.data.batch import Batch
+from lstmkit.data.padding import pad_sequences
 from lstmkit.data.text.lines import TEXT_FILE, read_text
 from lstmkit.errors import DataError
 

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lstmkit.data.batch import Batch, pad_sequences
+from lstmkit.data.batch import Batch
 from lstmkit.data.formats import UTF
+from lstmkit.data.padding import pad_sequences
 from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.table import DELIMITED, JSON_LINES, PARQUET, Table, read_file
 from lstmkit.data.text.lines import TEXT_FILE, Text, read_text

@@ -13,11 +13,13 @@ from lstmkit.data.labeled_examples import FORMATS, Columns, LabeledExamples, ope
 from lstmkit.data.sequence_dataset import Sequences, stratified_split
 from lstmkit.data.tables.native_frames import as_pandas, to_native
 from lstmkit.errors import DataError, listing
+from lstmkit.export.graphs import JobExport
 from lstmkit.frontends.augmented_log_mel import AugmentedLogMelFrontEnd
 from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.classifier import arrays
 from lstmkit.jobs.classifier import report as classifier_report
 from lstmkit.jobs.classifier.attribution import Example, example_sequence, occlusion_attribution
+from lstmkit.jobs.classifier.export import exported_classifier
 from lstmkit.jobs.classifier.keyword_spotting import (
     KeywordDetection,
     KeywordSpotter,
@@ -284,6 +286,9 @@ class Classifier(ClassifierSettings, Job[ClassifierPredictor]):
         (probabilities,) = self.predictor.predict_probabilities(self.predictor.front_end.encode([example]))
         figure = classifier_report.attribution_figure(self.predictor, example, probabilities)
         return note_selection(figure, len(examples), "examples")
+
+    def exported(self) -> JobExport:
+        return exported_classifier(self.predictor)
 
     # ---- evaluation ----------------------------------------------------------------------------------------------
 

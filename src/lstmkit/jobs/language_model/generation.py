@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from lstmkit.data.batch import Batch, Loader, pad_sequences
+from lstmkit.data.batch import Batch, Loader
+from lstmkit.data.padding import pad_sequences
 from lstmkit.data.text.tokenizer import END, UNKNOWN, Tokenizer
 from lstmkit.decoding.generation import sample
 from lstmkit.errors import SettingError

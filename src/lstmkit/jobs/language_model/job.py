@@ -13,10 +13,12 @@ from lstmkit.data.text.lines import TEXT_FILE, Text, read_text
 from lstmkit.data.text.token_stream import TokenStreamLoader, token_counts
 from lstmkit.data.text.tokenizer import END, Tokenizer
 from lstmkit.errors import DataError, SettingError
+from lstmkit.export.graphs import JobExport
 from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.common.token_labels import visible_token
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.language_model import example_sequences, metrics, report
+from lstmkit.jobs.language_model.export import exported_language_model
 from lstmkit.jobs.language_model.generation import Continuation, SamplingOptions, full_text, generate_continuations
 from lstmkit.jobs.language_model.predictor import LanguageModelPredictor, TokenStream
 from lstmkit.jobs.language_model.settings import LanguageModelSettings
@@ -189,6 +191,9 @@ class LanguageModel(LanguageModelSettings, Job[LanguageModelPredictor]):
             if not isinstance(prompt, str):
                 raise DataError(f"prompt {number} is {type(prompt).__name__} {prompt!r}: give prompts as text")
         return generate_continuations(predictor, prompts, options)
+
+    def exported(self) -> JobExport:
+        return exported_language_model(self.predictor)
 
     def to_text(self, predictions: list[Continuation]) -> str:
         return "\n\n".join(full_text(continuation, self.tokenizer) for continuation in predictions)

@@ -1,0 +1,41 @@
+"""Weights of an ONNX model in 8 bits, by ONNX Runtime's own tool."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+from lstmkit.libraries import imports_of
+
+_OPERATORS = ("LSTM", "MatMul", "Gather")  # of large weights; others would only lose digits
+
+
+def quantized(model: Any) -> Any:
+    """A model with weights in 8 bits, one scale per channel; activations are quantized while it runs.
+
+    ``LSTM`` becomes ``DynamicQuantizeLSTM``, ``MatMul`` becomes ``MatMulInteger``, and embeddings are kept in 8 bits. The
+    weights of ``GRU``, ``RNN`` and of the bodies of ``Scan`` stay in float32: ONNX Runtime has no such operator for them.
+    ``DynamicQuantizeLSTM`` is an operator of ONNX Runtime, which other runtimes may lack.
+
+    Args:
+        model: An ``onnx.ModelProto``.
+    """
+    with imports_of("export", "quantization"):
+        import onnx
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+    logger = logging.getLogger()
+    level = logger.level
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logger.setLevel(logging.ERROR)  # it advises on the root logger to prepare the model
+        try:
+            path = Path(folder) / "quantized.onnx"
+            quantize_dynamic(
+                model, path, op_types_to_quantize=list(_OPERATORS), per_channel=True, weight_type=QuantType.QInt8
+            )
+        finally:
+            logger.setLevel(level)
+        return onnx.load(path)
