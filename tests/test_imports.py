@@ -34,11 +34,12 @@ ALLOWED = {
     "plots": {*BASE, "report"},
     "look": {*BASE, "cells", "layers", "plots", "report"},
     "jobs": {
-        *BASE, "data", "decoding", "evaluation", "frontends", "layers", "look", "models", "modules", "plots", "report",
-        "settings", "training", "version",
+        *BASE, "data", "decoding", "evaluation", "export", "frontends", "layers", "look", "models", "modules", "plots",
+        "report", "settings", "training", "version",
     },
     "recipes": {*BASE, "data", "evaluation", "jobs", "report", "settings", "training"},
     "export": {*BASE, "cells", "layers", "ops", "training", "version"},
+    "runtime": {*BASE, "data", "decoding"},
     "lab": {
         *BASE, "cells", "data", "layers", "look", "models", "modules", "plots", "report", "settings", "training",
     },

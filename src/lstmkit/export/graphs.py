@@ -1,7 +1,7 @@
-"""What of a job goes into an exported folder: its networks as graphs, and what its runtime needs to know beside them.
+"""The folder of an exported job: its networks as graphs, and what its runtime needs to know beside them.
 
-A job describes its graphs (:class:`Graph`) in ``jobs/<job>/export.py``; :func:`write_folder` writes them in a format, with
-``export.json`` and texts such as ``tokenizer.json`` beside them. :mod:`lstmkit.runtime` reads an ONNX folder.
+A job describes its graphs (:class:`Graph`) in ``jobs/<job>/export.py``. :func:`write_folder` writes them, with
+``export.json`` and texts such as ``tokenizer.json``. :mod:`lstmkit.runtime` reads the folder.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def step_graph(
 ) -> Graph:
     """A graph of one step: its inputs and state to its outputs and the new state.
 
-    The tensors of the state become inputs ``state_0``, ``state_1``, … and outputs ``new_state_0``, … A state tensor that
-    the step returns as it got it has no output.
+    The tensors of the state become inputs ``state_0``, ``state_1``, … and outputs ``new_state_0``, … A state tensor
+    that the step returns as it got it has no output.
 
     Args:
         step: ``step(*inputs, state) -> (outputs, state)``.

@@ -16,9 +16,9 @@ _OPERATORS = ("LSTM", "MatMul", "Gather")  # of large weights; others would only
 def quantized(model: Any) -> Any:
     """A model with weights in 8 bits, one scale per channel; activations are quantized while it runs.
 
-    ``LSTM`` becomes ``DynamicQuantizeLSTM``, ``MatMul`` becomes ``MatMulInteger``, and embeddings are kept in 8 bits. The
-    weights of ``GRU``, ``RNN`` and of the bodies of ``Scan`` stay in float32: ONNX Runtime has no such operator for them.
-    ``DynamicQuantizeLSTM`` is an operator of ONNX Runtime, which other runtimes may lack.
+    ``LSTM`` becomes ``DynamicQuantizeLSTM``, an operator of ONNX Runtime that other runtimes may lack. ``MatMul``
+    becomes ``MatMulInteger``, and embeddings are kept in 8 bits. The weights of ``GRU``, ``RNN`` and of the bodies of
+    ``Scan`` stay in float32: ONNX Runtime has no 8-bit operator for them.
 
     Args:
         model: An ``onnx.ModelProto``.

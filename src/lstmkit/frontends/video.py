@@ -44,8 +44,8 @@ class VideoFrontEnd:
         for clip in inputs:
             if clip.frames.shape[1:] != self.frame_shape:
                 raise DataError(
-                    f"{clip.name} has frames of shape {clip.frames.shape[1:]}, the model expects {self.frame_shape}: give the "
-                    "file, or arrays, which are converted"
+                    f"{clip.name} has frames of shape {clip.frames.shape[1:]}, the model expects {self.frame_shape}: "
+                    "give the file, or arrays, which are converted"
                 )
 
     @property

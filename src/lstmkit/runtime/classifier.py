@@ -79,7 +79,7 @@ class Classifier(ExportedJob):
             frames = np.repeat(frames[..., None], expected[-1], axis=-1)
         if frames.dtype != np.uint8 or frames.shape[1:] != expected or not len(frames):
             raise DataError(
-                f"clip {number} has frames of shape {frames.shape[1:]} and type {frames.dtype}: give {expected} of uint8"
+                f"clip {number} has frames of shape {frames.shape[1:]}, {frames.dtype}: give {expected} of uint8"
             )
         return frames
 
