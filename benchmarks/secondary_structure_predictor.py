@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from end_to_end import AS_TRAINED, main, row, stepper
 from lstmkit import LSTM
 from lstmkit.data.batch import Batch
-from lstmkit.data.proteins.residue_windows import N_RESIDUE_IDS
+from lstmkit.data.proteins.residues import N_RESIDUE_IDS
 from lstmkit.models.sequence import SequenceModel
 from lstmkit.modules.encoders import ResidueEncoder
 from lstmkit.modules.heads import MultiTaskTagHead

@@ -23,7 +23,8 @@ from lstmkit.data import catalog
 from lstmkit.data.batch import Batch, Loader
 from lstmkit.data.music.keys import tonics
 from lstmkit.data.music.midi import LOWEST_PITCH, N_KEYS, read_midi, roll_to_midi, synthesize
-from lstmkit.data.music.piano_rolls import PianoRollDataset, PianoRolls, read_piano_rolls, shift_right, skyline
+from lstmkit.data.music.piano_rolls import PianoRollDataset, PianoRolls, read_piano_rolls
+from lstmkit.data.music.rolls import shift_right, skyline
 from lstmkit.decoding.generation import sample_labels
 from lstmkit.decoding.particles import particle_filter
 from lstmkit.errors import DataError, SettingError, UserError

@@ -10,18 +10,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from job_cases import CASES, make
 from lstmkit import runtime
-from lstmkit.errors import ModelFileError, UserError
+from lstmkit.decoding import generation
+from lstmkit.errors import ModelFileError, SettingError, UserError
 from lstmkit.jobs import job_names
 from lstmkit.jobs.base import Job
+from lstmkit.runtime import label_sampling, particles, sampling
 
 pytest.importorskip("onnx", reason="ONNX export needs the extra export")
 pytest.importorskip("onnxruntime", reason="ONNX export needs the extra export")
 
 #: Options of predict with which the answers do not depend on random numbers.
-DETERMINISTIC: dict[str, dict[str, Any]] = {"language_model": {"max_tokens": 5, "temperature": 0.0}}
+DETERMINISTIC: dict[str, dict[str, Any]] = {
+    "language_model": {"max_tokens": 5, "temperature": 0.0},
+    "music_composer": {"length": 8, "temperature": 0.0},
+}
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
 
@@ -31,6 +37,13 @@ def runtime_data(job: Job, name: str, data: Any) -> tuple[Any, dict[str, Any]]:
         return [clip.frames for clip in job.read(data).inputs], {}
     if name == "classifier:audio":
         return data[0], {"sample_rate": data[2]}
+    if name == "image_generator":
+        images = job.read(data)
+        return images.pixels, {"labels": images.labels}
+    if name == "tagger":
+        return [tokens for tokens, _ in data], {}
+    if name == "secondary_structure_predictor":
+        return data[["id", "sequence"]].to_dict("records"), {}
     return data[0] if isinstance(data, tuple) else data, {}
 
 
@@ -195,3 +208,64 @@ def test_an_argument_out_of_range_is_refused(arguments: dict[str, Any], phrase: 
     with pytest.raises(UserError, match=phrase):
         job.export(tmp_path / "export", **arguments)
     assert not (tmp_path / "export").exists()
+
+
+# ---- jobs with random numbers ----------------------------------------------------------------------------------------
+
+
+def test_new_images_from_the_same_noise_are_the_same(tmp_path: Path):
+    job = make("image_generator", class_conditional=True, ensemble_size=2, batch_size=2)
+    job.fit(CASES["image_generator"].data()).export(tmp_path / "export")
+    generator = runtime.load(tmp_path / "export")
+    noise = torch.randn(5, job.glimpses, job.latent_size, generator=torch.Generator().manual_seed(3)).numpy()
+    expected = job.to_records(job.predict(5, seed=3))
+    assert_same(generator.predict(5, noise=noise), expected)
+    assert generator.predict(5) != expected
+    assert {record["label"] for record in generator.predict(2, label="up")} == {"up"}
+    with pytest.raises(SettingError, match="unknown label 'cat': the model knows along, up"):
+        generator.predict(2, label="cat")
+
+
+def test_a_melody_is_harmonized_as_the_job_does(tmp_path: Path):
+    job = make("music_composer", embedding_size=5, nade_hidden_size=3).fit(CASES["music_composer"].data())
+    job.export(tmp_path / "export")
+    pieces, composer = CASES["music_composer"].other(), runtime.load(tmp_path / "export")
+    options = {"condition": "melody", "temperature": 0.0}
+    assert_same(composer.predict(pieces, **options), job.to_records(job.predict(pieces, **options)))
+    for piece, record in zip(pieces, composer.predict(pieces, condition="melody", seed=1), strict=True):
+        assert [max(chord) for chord in record["chords"]] == [max(chord) for chord in piece]
+    assert composer.predict(pieces, length=20, seed=1) != composer.predict(pieces, length=20, seed=2)
+
+
+def test_sampled_tokens_have_the_distribution_of_the_logits():
+    rng, logits = np.random.default_rng(0), np.log(np.array([0.5, 0.3, 0.2]))
+    drawn = [sampling.draw(sampling.filter_logits(logits, 1.0, 0, 0.7), rng) for _ in range(4000)]
+    counts = np.bincount(drawn, minlength=3) / len(drawn)
+    np.testing.assert_allclose(counts, [0.625, 0.375, 0.0], atol=0.03)
+
+
+def test_sampled_labels_are_those_of_the_job():
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=(6, 6))
+    for temperature in (0.0, 0.5, 1.0):
+        noise = rng.random((4, 6))
+        expected = generation.sample_labels(
+            lambda labels: labels @ torch.from_numpy(weights) - 0.2, torch.from_numpy(noise), temperature
+        )
+        found = label_sampling.sample_labels(lambda labels: labels @ weights - 0.2, noise, temperature)
+        assert found.tolist() == expected.tolist()
+
+
+def test_a_particle_filter_samples_from_the_posterior():
+    """Two coins in a row are the same coin; the second toss is seen. The first is as likely as the second says."""
+    rng, firsts = np.random.default_rng(0), []
+
+    def step(values: np.ndarray, t: int, state: Any) -> tuple[np.ndarray, np.ndarray, Any]:
+        if t == 0:
+            values = rng.integers(0, 2, len(values)).astype(float)
+        return values, np.zeros(len(values)) if t == 0 else np.log(np.where(values == 1, 0.9, 0.1)), state
+
+    for _ in range(600):
+        values, _ = particles.particle_filter(step, np.zeros(32), None, 2, lambda state, rows: state, rng)
+        firsts.append(values[0])
+    assert abs(np.mean(firsts) - 0.9) < 0.05

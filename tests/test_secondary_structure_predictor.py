@@ -25,7 +25,8 @@ from lstmkit.data.proteins.chains import (
     read_protein_chains,
     without_shared_kmers,
 )
-from lstmkit.data.proteins.residue_windows import N_RESIDUE_IDS, ResidueDataset, encode_residues, split_into_windows
+from lstmkit.data.proteins.residue_windows import ResidueDataset
+from lstmkit.data.proteins.residues import N_RESIDUE_IDS, encode_residues, split_into_windows
 from lstmkit.errors import DataError, SettingError
 from lstmkit.jobs import load
 from lstmkit.jobs.secondary_structure_predictor.baselines import most_frequent_states, windowed_logistic_regression

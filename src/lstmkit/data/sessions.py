@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from lstmkit.data.item_catalog import item_id
 from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.parsing import parse_numbers, read_ids
 from lstmkit.data.tables.table import Table, read_file
@@ -191,19 +192,6 @@ def _ids(session: Any, number: int) -> Items:
     if not items:
         raise DataError(f"session {number} has no items: remove it")
     return tuple(item_id(item, f"session {number}") for item in items)
-
-
-def item_id(item: object, where: str) -> str:
-    """Convert an item id to text.
-
-    Raises:
-        DataError: It is neither text nor an integer.
-    """
-    if isinstance(item, str) and item.strip():
-        return item
-    if isinstance(item, Integral) and not isinstance(item, bool):
-        return str(int(item))
-    raise DataError(f"{where}: {item!r} is not an item id: give text or an integer")
 
 
 # ---- windows -------------------------------------------------------------------------------------------------------

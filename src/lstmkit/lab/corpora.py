@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from lstmkit.data import catalog
 from lstmkit.data.batch import Batch
 from lstmkit.data.music.midi import N_KEYS
-from lstmkit.data.music.piano_rolls import read_piano_rolls, shift_right, skyline
+from lstmkit.data.music.piano_rolls import read_piano_rolls
+from lstmkit.data.music.rolls import shift_right, skyline
 from lstmkit.data.padding import pad_sequences
 from lstmkit.data.vision.idx import read_idx
 from lstmkit.modules.heads import MultilabelHead, StepClassificationHead, last_step

@@ -121,6 +121,11 @@ class DrawModel(Model):
             windows.append(torch.cat(state.window, 1))
         return Reconstruction(*(torch.stack(steps, 1) for steps in (canvases, means, windows))), state
 
+    def read_step(self, images: Tensor, state: DrawState) -> DrawState:
+        """The state after one step of :meth:`read`."""
+        mean, _, state = self._encode(images, state)
+        return self._decode(mean, state)
+
     def _encode(self, images: Tensor, state: DrawState) -> tuple[Tensor, Tensor, DrawState]:
         """Mean and standard deviation of the posterior, ``(B, Z)`` each, and the new state."""
         error_image = images - state.logits.sigmoid()

@@ -245,6 +245,8 @@ class NADEHead(RenamedWeights):
 
     def logits(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Logits ``(..., K)`` of each label given the higher-numbered ones of ``labels (..., K)``, 0 or 1."""
+        if torch.compiler.is_exporting():
+            return self._logits_of_all_keys(outputs, labels)
         chunks = zip(outputs.flatten(0, -2).split(_MAX_ROWS), labels.flatten(0, -2).split(_MAX_ROWS), strict=True)
         return torch.cat([self._logits(*chunk) for chunk in chunks]).unflatten(0, labels.shape[:-1])
 
@@ -263,6 +265,13 @@ class NADEHead(RenamedWeights):
         logits = self.output_layer(states)  # (N, max_active + 1, K)
         n_above = labels.flip(-1).cumsum(-1).flip(-1) - labels
         return bias + logits.gather(1, n_above.long().unsqueeze(1))[:, 0]
+
+    def _logits_of_all_keys(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """The same with a hidden state ``(..., K, H)`` for each label: more memory, but no shape depends on values."""
+        bias, first = outputs.split([self.labels, self.output_size - self.labels], dim=-1)
+        active = labels.unsqueeze(-1) * self.label_embedding.weight[1:]
+        above = active.flip(-2).cumsum(-2).flip(-2) - active
+        return bias + ((first.unsqueeze(-2) + above).sigmoid() * self.output_layer.weight).sum(-1)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """See :meth:`MultilabelHead.loss`."""

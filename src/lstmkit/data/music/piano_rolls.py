@@ -16,14 +16,14 @@ from lstmkit.data.batch import Batch
 from lstmkit.data.files import load_npz, read_bytes, reading
 from lstmkit.data.folders import visible_files
 from lstmkit.data.formats import UTF, DataFormat, check_format
-from lstmkit.data.music.midi import FILE_SUFFIXES, LOWEST_PITCH, MAX_STEPS, N_KEYS, read_midi
+from lstmkit.data.music.midi import FILE_SUFFIXES, N_KEYS, read_midi
+from lstmkit.data.music.rolls import DEFAULT_TEMPO, checked_roll, roll_of, shift_right
 from lstmkit.data.padding import pad_sequences
 from lstmkit.data.text_files import decode_text
 from lstmkit.errors import DataError
 
 SPLITS = ("train", "valid", "test")
 _MEMORY_PER_BYTE = 5  # bytes that the pieces take in memory per byte of JSON
-_TEMPO = 100.0  # quarter notes per minute, if unknown
 
 
 #: Formats of piano music.
@@ -47,7 +47,7 @@ class Piece:
 
     roll: np.ndarray
     name: str
-    tempo: float = _TEMPO
+    tempo: float = DEFAULT_TEMPO
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +116,7 @@ def read_piano_rolls(data: Any, step: float = 0.5) -> PianoRolls:
         raise DataError("the list is empty: give at least one piece")
     if all(isinstance(entry, (str, Path)) for entry in data):
         return _from_files([Path(entry) for entry in data], step, "the list")
-    pieces = (Piece(_roll(entry, f"piece {i}"), f"piece {i}") for i, entry in enumerate(data, 1))
+    pieces = (Piece(roll_of(entry, f"piece {i}"), f"piece {i}") for i, entry in enumerate(data, 1))
     return PianoRolls(tuple(pieces), "the list")
 
 
@@ -151,7 +151,7 @@ def _with_splits(path: Path, splits: dict[str, list[np.ndarray]]) -> PianoRolls:
     rolls = [(split, i, roll) for split in SPLITS for i, roll in enumerate(splits.get(split, []), 1)]
     if not rolls:
         raise DataError(f"{path.name} has no piece in {', '.join(SPLITS)}: give at least one")
-    pieces = tuple(Piece(_validated(roll, f"{path.name}, {split} {i}"), f"{split} {i}") for split, i, roll in rolls)
+    pieces = tuple(Piece(checked_roll(roll, f"{path.name}, {split} {i}"), f"{split} {i}") for split, i, roll in rolls)
     return PianoRolls(pieces, path.name, tuple(split for split, _, _ in rolls))
 
 
@@ -176,52 +176,9 @@ def _from_json(path: Path) -> dict[str, list[np.ndarray]]:
     if not isinstance(pieces, dict) or not all(isinstance(pieces.get(split, []), list) for split in SPLITS):
         raise DataError(f"{path.name} must be an object with lists of pieces under {', '.join(SPLITS)}")
     return {
-        split: [_roll(piece, f"{path.name}, {split} {i}") for i, piece in enumerate(pieces.get(split, []), 1)]
+        split: [roll_of(piece, f"{path.name}, {split} {i}") for i, piece in enumerate(pieces.get(split, []), 1)]
         for split in SPLITS
     }
-
-
-def _roll(piece: Any, where: str) -> np.ndarray:
-    """Convert an array or a list of chords to a roll."""
-    if isinstance(piece, np.ndarray):
-        return _validated(piece, where)
-    if not isinstance(piece, (list, tuple)) or not all(isinstance(chord, (list, tuple)) for chord in piece):
-        raise DataError(f"{where} must be an array (T, {N_KEYS}), or a list of chords, each a list of MIDI numbers")
-    roll = np.zeros((len(piece), N_KEYS), dtype=np.uint8)
-    for t, chord in enumerate(piece):
-        for note in chord:
-            if not isinstance(note, int) or not LOWEST_PITCH <= note < LOWEST_PITCH + N_KEYS:
-                last = LOWEST_PITCH + N_KEYS - 1
-                raise DataError(
-                    f"{where}, step {t + 1}: {note!r} is not a piano key: give MIDI numbers {LOWEST_PITCH}…{last}"
-                )
-            roll[t, note - LOWEST_PITCH] = 1
-    return _validated(roll, where)
-
-
-def _validated(roll: np.ndarray, where: str) -> np.ndarray:
-    if roll.ndim != 2 or roll.shape[1] != N_KEYS or not np.isin(roll, (0, 1)).all():
-        raise DataError(f"{where} has dtype {roll.dtype} and shape {roll.shape}: give 0 and 1 of shape (T, {N_KEYS})")
-    if not roll.any():
-        raise DataError(f"{where} has no note: leave it out")
-    if len(roll) > MAX_STEPS:
-        raise DataError(f"{where} has {len(roll):,} steps, the maximum is {MAX_STEPS:,}: split it")
-    return roll.astype(np.uint8)
-
-
-def shift_right(roll: np.ndarray) -> np.ndarray:
-    """Roll of the previous step ``(T, 88)``; silence before the first."""
-    return np.concatenate([np.zeros_like(roll[:1]), roll[:-1]])
-
-
-def skyline(roll: np.ndarray) -> np.ndarray:
-    """Skyline melody ``(T, 88)``: only the highest key of each step.
-
-    >>> skyline(np.array([[0, 1, 1, 0], [0, 0, 0, 0]])).tolist()
-    [[0, 0, 1, 0], [0, 0, 0, 0]]
-    """
-    above = np.cumsum(roll[:, ::-1], axis=1)[:, ::-1]
-    return roll * (above == 1)
 
 
 class PianoRollDataset:

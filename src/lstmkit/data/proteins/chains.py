@@ -16,17 +16,13 @@ import pandas as pd
 
 from lstmkit.data.files import reading
 from lstmkit.data.formats import UTF, DataFormat, check_format
+from lstmkit.data.proteins.residues import AMINO_ACIDS, STATES, UNKNOWN
 from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.parsing import group_rows, read_numbers
 from lstmkit.data.tables.table import TABLES, Table, read_file
 from lstmkit.data.text.lines import read_text
 from lstmkit.errors import DataError, listing, one_line
 from lstmkit.libraries import imports_of
-
-#: Secondary-structure states: helix, strand, coil; and DSSP's eight states, with ``C`` for a blank.
-STATES = {"ss3": "HEC", "ss8": "HGIEBTSC"}
-AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"  #: The twenty amino acids.
-UNKNOWN = "BJOUXZ"  #: Ambiguous and rare residues (D or N, I or L, O, U, any, E or Q), encoded as unknown.
 
 _FASTA = DataFormat(
     "FASTA",

@@ -11,10 +11,12 @@ from matplotlib.figure import Figure
 from lstmkit.data.vision.image_io import FILE_SUFFIXES
 from lstmkit.data.vision.image_set import FORMATS, ImageDataset, Images, Size, read_images
 from lstmkit.errors import DataError
+from lstmkit.export.graphs import JobExport
 from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.common.splitting import looked_at, random_split
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.image_generator import metrics, report
+from lstmkit.jobs.image_generator.export import exported_image_generator
 from lstmkit.jobs.image_generator.generation import generate, reconstruct
 from lstmkit.jobs.image_generator.predictor import ImageGeneratorPredictor, draw_networks
 from lstmkit.jobs.image_generator.results import GeneratedImage, ascii_art, write_image_grid
@@ -83,6 +85,9 @@ class ImageGenerator(ImageGeneratorSettings, Job[ImageGeneratorPredictor]):
         if count is None:
             return reconstruct(predictor, self.read(data))
         return generate(predictor, count, label, seed)
+
+    def exported(self) -> JobExport:
+        return exported_image_generator(self.predictor)
 
     def to_text(self, predictions: list[GeneratedImage]) -> str:
         """Each image as ASCII art, separated by blank lines."""

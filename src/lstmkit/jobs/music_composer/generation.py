@@ -12,7 +12,8 @@ from torch import Tensor
 
 from lstmkit.data.batch import Batch, Loader
 from lstmkit.data.music.midi import MAX_STEPS, MAX_TEMPO, MIN_TEMPO, N_KEYS
-from lstmkit.data.music.piano_rolls import PianoRollDataset, PianoRolls, Piece, skyline
+from lstmkit.data.music.piano_rolls import PianoRollDataset, PianoRolls, Piece
+from lstmkit.data.music.rolls import melody_mask
 from lstmkit.decoding.generation import roll_out, sample_labels
 from lstmkit.decoding.particles import particle_filter
 from lstmkit.errors import SettingError
@@ -128,7 +129,7 @@ def compose(
         generator = torch.Generator().manual_seed(options.seed + row)
         prompt = piece.roll[: batch.inputs.shape[1] - 1]
         if with_melody:
-            melody = _melody_mask(piece.roll)
+            melody = melody_mask(piece.roll)
             new, nll = _harmonize(model, batch.inputs, torch.from_numpy(melody), options.temperature, generator)
             is_given = ~np.isnan(melody)
         else:
@@ -172,7 +173,7 @@ def _harmonize(
     Args:
         model: A network, or an ensemble.
         silence: ``(1, 1, 88)``, the step before the first.
-        melody: ``(T, 88)`` of 0, 1 and NaN, see :func:`_melody_mask`.
+        melody: ``(T, 88)`` of 0, 1 and NaN, see :func:`lstmkit.data.music.rolls.melody_mask`.
         temperature: See :func:`lstmkit.decoding.generation.sample_labels`.
         generator: Random generator on the CPU.
     """
@@ -197,13 +198,6 @@ def _harmonize(
 def _select_rows(state: State, rows: Tensor) -> State:
     """Rows of a state, whose second dimension is the batch."""
     return map_state(state, lambda part: part.index_select(1, rows))
-
-
-def _melody_mask(roll: np.ndarray) -> np.ndarray:
-    """``(T, 88)``: 1 for the melody's key, 0 for those above it, NaN for those that are to be sampled."""
-    melody = skyline(roll).astype(np.float32)
-    at_or_above = np.cumsum(melody, axis=1) > 0
-    return np.where(at_or_above, melody, np.float32(np.nan))
 
 
 class _Prompts:

@@ -19,15 +19,16 @@ from lstmkit.data.music.piano_rolls import (
     PianoRolls,
     Piece,
     read_piano_rolls,
-    shift_right,
-    skyline,
 )
+from lstmkit.data.music.rolls import shift_right, skyline
 from lstmkit.errors import DataError
 from lstmkit.evaluation.confidence import ScoredExamples
+from lstmkit.export.graphs import JobExport
 from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.common.splitting import random_split
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.music_composer import baselines, report
+from lstmkit.jobs.music_composer.export import exported_music_composer
 from lstmkit.jobs.music_composer.generation import CompositionOptions, head_of
 from lstmkit.jobs.music_composer.plots import piano_roll_figure
 from lstmkit.jobs.music_composer.predictor import ComposerPredictor
@@ -162,6 +163,9 @@ class MusicComposer(ComposerSettings, Job[ComposerPredictor]):
         options = CompositionOptions(length, condition, prompt_steps, temperature, seed, tempo)
         options.check()
         return self.predictor.compose(self.read(data).pieces, options)
+
+    def exported(self) -> JobExport:
+        return exported_music_composer(self.predictor)
 
     def to_text(self, predictions: list[Composition]) -> str:
         """One line per step, an empty line between pieces."""

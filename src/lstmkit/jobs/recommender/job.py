@@ -14,10 +14,12 @@ from lstmkit.data.sessions import Sessions
 from lstmkit.data.splits import holdout_sizes
 from lstmkit.data.tables.table import TABLES
 from lstmkit.errors import DataError, listing
+from lstmkit.export.graphs import JobExport
 from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.recommender.evaluation import evaluate_recommender
 from lstmkit.jobs.recommender.example_sequences import example_sessions
+from lstmkit.jobs.recommender.export import exported_recommender
 from lstmkit.jobs.recommender.metrics import RankingQueries, ranking_queries
 from lstmkit.jobs.recommender.predictor import RecommenderPredictor, read_recommender_sessions
 from lstmkit.jobs.recommender.report import recommender_sections, session_figure
@@ -135,6 +137,9 @@ class Recommender(RecommenderSettings, Job[RecommenderPredictor]):
     def catalog(self) -> tuple[str, ...]:
         """The ids of the items, the most popular of the training split first."""
         return self.predictor.catalog
+
+    def exported(self) -> JobExport:
+        return exported_recommender(self.predictor)
 
     def to_text(self, predictions: list[Recommendation]) -> str:
         """The recommendations as CSV, a row per item: session, rank, item, score and, if there is one, probability."""

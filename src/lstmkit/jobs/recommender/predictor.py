@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from typing_extensions import Self
 
 from lstmkit.data.batch import Batch, Loader
+from lstmkit.data.item_catalog import ItemCatalog
 from lstmkit.data.sequence_dataset import Sequences
 from lstmkit.data.sessions import Columns, Sessions, read_sessions, training_windows
 from lstmkit.errors import DataError, SettingError
@@ -26,8 +26,6 @@ from lstmkit.modules.item_head import ItemHead
 from lstmkit.modules.trunk import build_trunk
 from lstmkit.training.predict import predict
 
-_WHOLE_NUMBER = re.compile(r"(-?\d+)(?:\.0+)?")
-
 
 class RecommenderPredictor(Predictor[RecommenderSettings]):
     """Scores all items of the catalog as the next item of a session.
@@ -38,15 +36,13 @@ class RecommenderPredictor(Predictor[RecommenderSettings]):
         counts: ``(V,)`` how often each item occurs in the training split.
 
     Attributes:
-        item_index: The index of each item in the catalog.
+        item_index: The index of each item in the catalog by its id.
     """
 
     def __init__(self, settings: RecommenderSettings, catalog: tuple[str, ...], counts: np.ndarray) -> None:
         super().__init__(settings)
         self.catalog, self.counts = catalog, counts
-        self.item_index = {item: i for i, item in enumerate(catalog)}
-        whole = ((_WHOLE_NUMBER.fullmatch(item), i) for item, i in self.item_index.items())
-        self._whole_numbers = {match[1]: i for match, i in whole if match}
+        self.item_index = ItemCatalog(catalog)
 
     # ---- the front end -------------------------------------------------------------------------------------------
 
@@ -73,14 +69,7 @@ class RecommenderPredictor(Predictor[RecommenderSettings]):
 
     def item_indices(self, sessions: Sessions) -> list[np.ndarray]:
         """For each session the indices of its items, -1 if an item is not in the catalog."""
-        return [np.array([self.index_of(item) for item in items], dtype=np.int64) for items in sessions.items]
-
-    def index_of(self, item: str) -> int:
-        """The index of an item, -1 if it is not in the catalog. ``2.0``, as tables have it, is also the item ``2``."""
-        index = self.item_index.get(item, -1)
-        if index < 0 and (whole := _WHOLE_NUMBER.fullmatch(item)):
-            return self._whole_numbers.get(whole[1], -1)
-        return index
+        return [self.item_index.indices_of(items) for items in sessions.items]
 
     def training_windows(self, sessions: Sessions) -> Sequences:
         """Windows over the known items of each session, with the next item as the target at each step.

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lstmkit.data.sessions import item_id
+from lstmkit.data.item_catalog import item_id
 from lstmkit.jobs.recommender.predictor import RecommenderPredictor
 from lstmkit.jobs.recommender.results import Recommendation
 
@@ -42,7 +42,7 @@ class StreamingSession:
         """
         name = item_id(item, f"item {self._length + 1} of the session")
         self._length += 1
-        index = self._predictor.index_of(name)
+        index = self._predictor.item_index.index_of(name)
         if index >= 0:
             self._seen[index] = True
             inputs = torch.tensor([index], device=self._predictor.device)

@@ -8,14 +8,17 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lstmkit.data.proteins.chains import FORMATS, STATES, Columns, ProteinChains, read_protein_chains
+from lstmkit.data.proteins.chains import FORMATS, Columns, ProteinChains, read_protein_chains
 from lstmkit.data.proteins.residue_windows import ResidueDataset
+from lstmkit.data.proteins.residues import STATES
 from lstmkit.errors import DataError, SettingError, listing
+from lstmkit.export.graphs import JobExport
 from lstmkit.frontends.standardized import StandardizedFrontEnd
 from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.common.splitting import looked_at, most_likely_class, random_split
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.secondary_structure_predictor import metrics, report
+from lstmkit.jobs.secondary_structure_predictor.export import exported_structure_predictor
 from lstmkit.jobs.secondary_structure_predictor.plots import chain_figure
 from lstmkit.jobs.secondary_structure_predictor.predictor import StructurePredictor, fit_most_frequent
 from lstmkit.jobs.secondary_structure_predictor.results import SecondaryStructure
@@ -119,6 +122,9 @@ class SecondaryStructurePredictor(SecondaryStructureSettings, Job[StructurePredi
         """The states of every residue of every chain."""
         predictor = self.predictor
         return predictor.to_structures(self.read(data))
+
+    def exported(self) -> JobExport:
+        return exported_structure_predictor(self.predictor)
 
     def to_text(self, predictions: list[SecondaryStructure]) -> str:
         """Sequence, states and confidence in lines: one digit per residue, the tenths of its probability, at most 9."""

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from lstmkit.data.proteins.chains import STATES, ProteinChains
-from lstmkit.data.proteins.residue_windows import N_RESIDUE_IDS, encode_residues
+from lstmkit.data.proteins.chains import ProteinChains
+from lstmkit.data.proteins.residues import N_RESIDUE_IDS, STATES, encode_residues
 from lstmkit.evaluation.confidence import ScoredExamples
 from lstmkit.jobs.secondary_structure_predictor.baselines import WINDOW_SIZE, windowed_logistic_regression
 from lstmkit.jobs.secondary_structure_predictor.results import (

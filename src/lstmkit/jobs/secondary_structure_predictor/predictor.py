@@ -9,8 +9,9 @@ import numpy as np
 from typing_extensions import Self
 
 from lstmkit.data.batch import Batch, Loader
-from lstmkit.data.proteins.chains import STATES, ProteinChains
-from lstmkit.data.proteins.residue_windows import N_RESIDUE_IDS, ResidueDataset, encode_residues
+from lstmkit.data.proteins.chains import ProteinChains
+from lstmkit.data.proteins.residue_windows import ResidueDataset
+from lstmkit.data.proteins.residues import N_RESIDUE_IDS, STATES, encode_residues
 from lstmkit.errors import DataError, listing
 from lstmkit.evaluation.calibration import TemperatureScaling, fit_temperature, probabilities
 from lstmkit.frontends.standardized import StandardizedFrontEnd

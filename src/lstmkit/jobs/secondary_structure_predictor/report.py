@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from lstmkit.data.proteins.chains import STATES, ProteinChains
+from lstmkit.data.proteins.chains import ProteinChains
+from lstmkit.data.proteins.residues import STATES
 from lstmkit.jobs.common.classification_report import by_class, calibration_section, confusion_section
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.secondary_structure_predictor import metrics

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lstmkit.data.proteins.chains import STATES
+from lstmkit.data.proteins.residues import STATES
 from lstmkit.jobs.secondary_structure_predictor.state_mapping import joint_states
 
 StateStrings = dict[str, tuple[str, ...]]  #: By alphabet, for each chain one letter per residue.

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import log_softmax, logsumexp
 
-from lstmkit.data.proteins.chains import STATES
+from lstmkit.data.proteins.residues import STATES
 from lstmkit.errors import DataError
 
 DSSP_MAPPING = "HHHEECCC"  #: Helices H, G, I; strands E, B; coil T, S, C.

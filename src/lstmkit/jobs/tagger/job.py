@@ -10,10 +10,12 @@ from matplotlib.figure import Figure
 
 from lstmkit.data.text.conll import FORMATS, TaggedDataset, TaggedSentences, read_sentences, read_tagged_sentences
 from lstmkit.errors import SettingError
+from lstmkit.export.graphs import JobExport
 from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.common.splitting import inspection_rows, most_likely_class, random_split
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.tagger import report
+from lstmkit.jobs.tagger.export import exported_tagger
 from lstmkit.jobs.tagger.metrics import evaluate_tagger
 from lstmkit.jobs.tagger.plots import tags_figure
 from lstmkit.jobs.tagger.predictor import TaggedSentence, TaggerPredictor
@@ -75,6 +77,9 @@ class Tagger(TaggerSettings, Job[TaggerPredictor]):
         """
         predictor = self.predictor
         return predictor.tag(read_sentences(data, predictor.tags, self.token_col, self.tag_col))
+
+    def exported(self) -> JobExport:
+        return exported_tagger(self.predictor)
 
     def to_text(self, predictions: list[TaggedSentence]) -> str:
         """CoNLL format: one token and its tag per line, a blank line between sentences."""

@@ -22,7 +22,7 @@ from lstmkit.modules.trunk import build_trunk
 from lstmkit.progress import Progress
 from lstmkit.training.predict import predict
 
-_MAX_CHARACTERS = 20  # of a word that are read
+MAX_CHARACTERS = 20  #: Characters of a word that are read.
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class TaggerPredictor(Predictor[TaggerSettings]):
 
     def _encode_characters(self, tokens: tuple[str, ...]) -> np.ndarray:
         """``(T, C)``: character ids from 1, 0 past the end of a word."""
-        rows = [np.array(ids) for ids in self.char_vocab.encode(token[:_MAX_CHARACTERS] for token in tokens)]
+        rows = [np.array(ids) for ids in self.char_vocab.encode(token[:MAX_CHARACTERS] for token in tokens)]
         characters = np.zeros((len(tokens), max(map(len, rows))), np.int64)
         for row, ids in zip(characters, rows, strict=True):
             row[: len(ids)] = ids + 1
@@ -135,7 +135,7 @@ class TaggerPredictor(Predictor[TaggerSettings]):
             assert batch.lengths is not None
             assert batch.rows is not None
             outputs, _ = model(batch.inputs, None, batch.lengths)
-            best, probabilities = _tag_head(model).decode(outputs, batch.lengths)
+            best, probabilities = tag_head(model).decode(outputs, batch.lengths)
             return [
                 TaggedSentence(
                     sentences.tokens[row],
@@ -171,7 +171,8 @@ class TaggerPredictor(Predictor[TaggerSettings]):
         return cls(settings, words, characters, tags, most_frequent)
 
 
-def _tag_head(model: Model) -> TagHead:
+def tag_head(model: Model) -> TagHead:
+    """The head of a network, or of the first one of an ensemble."""
     head = (model.members[0] if isinstance(model, Ensemble) else model).head
     assert isinstance(head, TagHead)
     return head
