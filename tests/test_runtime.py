@@ -148,8 +148,9 @@ def changed(files: dict[str, bytes], **values: Any) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("values", "phrase"),
     [
-        ({"format": 99}, "newer lstmkit"),
-        ({"format": "1"}, "no description of an export"),
+        ({"version": 99}, "newer lstmkit"),
+        ({"version": "1"}, "no description of an export"),
+        ({"format": "torch"}, "export the run with format onnx"),
         ({"job": "abacus"}, "export of the job 'abacus'"),
         ({"job": "../classifier"}, "which this lstmkit does not have"),
         ({"job": "base"}, "which this lstmkit does not have"),
@@ -197,7 +198,9 @@ def test_an_export_replaces_an_export_and_nothing_else(tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "phrase"),
     [
-        ({"format": "keras2"}, "format must be one of"),
+        ({"format": "keras2"}, "format must be one of onnx, torch, got 'keras2'$"),
+        ({"format": "rtneural"}, "lstmkit.export_rtneural writes layers"),
+        ({"format": "torch", "quantize": "int8"}, "quantize='int8' is for the format onnx"),
         ({"quantize": "int4"}, "quantize must be one of none, int8, got 'int4'"),
         ({"opset": 3}, "opset must be 17 to 23, got 3"),
     ],

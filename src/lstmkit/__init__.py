@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # for editors and type checkers; a test compares it with the 
     from lstmkit.export.c_header import export_c
     from lstmkit.export.onnx import export_onnx
     from lstmkit.export.rtneural import export_nam, export_rtneural
+    from lstmkit.export.torch_program import export_torch
     from lstmkit.jobs import load
     from lstmkit.jobs.anomaly_detector.job import AnomalyDetector
     from lstmkit.jobs.captioner.job import Captioner
@@ -44,6 +45,7 @@ _MODULES = {
     "lstmkit.export.c_header": ("export_c",),
     "lstmkit.export.onnx": ("export_onnx",),
     "lstmkit.export.rtneural": ("export_nam", "export_rtneural"),
+    "lstmkit.export.torch_program": ("export_torch",),
 }
 
 

@@ -359,6 +359,22 @@ def look(context: typer.Context, arguments: RunAndRest = None) -> None:
     _with_job("look", inspect_run, run, rest, own, "example_sequences")
 
 
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="run folder that 'fit' wrote")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="folder for the export")],
+    format: Annotated[str, typer.Option(help="format of the networks: onnx or torch")] = "onnx",
+    quantize: Annotated[str, typer.Option(help="int8 for weights in 8 bits (format onnx)")] = "none",
+    opset: Annotated[int, typer.Option(help="version of ONNX's operators, 17 to 23 (format onnx)")] = 18,
+    as_json: Json = False,
+) -> None:
+    """Write the model in RUN for use without torch: lstmkit export RUN -o FOLDER."""
+    job = load(run)
+    _progress().say("recording the networks, some seconds for each")
+    files = job.export(output, format, quantize=quantize, opset=opset)
+    _print_rows([{"file": str(path), "size": f"{path.stat().st_size:,} bytes"} for path in files], as_json)
+
+
 def _split_run(
     context: typer.Context, arguments: Sequence[str], own: Sequence[inspect.Parameter], method: str
 ) -> tuple[Path, list[str]]:

@@ -18,13 +18,22 @@ from torch import Tensor, nn
 from lstmkit.errors import UserError
 from lstmkit.export.onnx import DEFAULT_OPSET, OPSETS, onnx_model
 from lstmkit.export.quantization import quantized
+from lstmkit.export.torch_program import torch_program
 from lstmkit.training.checkpoint import write_bytes
 from lstmkit.version import __version__
 
-FORMATS = ("onnx",)  #: Formats of an exported job.
+FORMATS = ("onnx", "torch")  #: Formats of an exported job.
 QUANTIZATIONS = ("none", "int8")
 DESCRIPTION = "export.json"
-FORMAT = 1  #: Version of the folder; a runtime refuses newer ones.
+VERSION = 1  #: Version of the folder's form; a runtime refuses newer ones.
+#: Formats of layers and of stacks of layers, which have no place for the rest of a job.
+_OTHER_FORMATS = {
+    "keras": ": lstmkit.export_keras writes layers and nn.Sequential",
+    "rtneural": ": lstmkit.export_rtneural writes layers and nn.Sequential",
+    "nam": ": lstmkit.export_nam writes layers and nn.Sequential",
+    "c": ": lstmkit.export_c writes layers and nn.Sequential",
+    "safetensors": ": a run folder has its weights in weights.safetensors",
+}
 
 State = Any  #: Tensors in nested tuples, as models have them; ``None`` in places without one.
 
@@ -152,14 +161,22 @@ def unflatten(like: State, tensors: Sequence[Tensor]) -> State:
 
 
 def write_folder(
-    job: str, export: JobExport, folder: Path, *, quantize: str = "none", opset: int = DEFAULT_OPSET
+    job: str,
+    export: JobExport,
+    folder: Path,
+    format: str = "onnx",
+    *,
+    quantize: str = "none",
+    opset: int = DEFAULT_OPSET,
 ) -> list[Path]:
-    """Write the ONNX folder of a job; ``export.json`` last, so that a folder with it is complete.
+    """Write the folder of a job; ``export.json`` last, so that a folder with it is complete.
 
     Args:
         job: Name of the job.
         export: Its graphs and settings.
         folder: It is made if it is missing; an earlier export in it is replaced.
+        format: One of :data:`FORMATS`. With ``"torch"`` each graph is a file that runs with torch alone, and one whose
+            name ends in ``_kernels`` that uses the kernels of lstmkit.
         quantize: One of :data:`QUANTIZATIONS`.
         opset: Version of ONNX's operators.
 
@@ -171,19 +188,21 @@ def write_folder(
         MissingLibraryError: The extra ``export`` is not installed.
         OSError: A file cannot be written.
     """
-    if quantize not in QUANTIZATIONS:
-        raise UserError(f"quantize must be one of {', '.join(QUANTIZATIONS)}, got {quantize!r}")
-    if opset not in OPSETS:
-        raise UserError(f"opset must be {OPSETS[0]} to {OPSETS[-1]}, got {opset}")
-    check_folder(folder)
+    check_arguments(folder, format, quantize, opset)
     contents: dict[str, bytes] = {}
     for name, graph in export.graphs.items():
-        model = onnx_model(_ByPosition(graph.module), graph.inputs, graph.dynamic, graph.outputs, opset)
-        model = quantized(model) if quantize == "int8" else model
-        contents[f"{name}.onnx"] = model.SerializeToString()
+        module = _ByPosition(graph.module)
+        if format == "torch":
+            for suffix, kernels in (("", False), ("_kernels", True)):
+                contents[f"{name}{suffix}.pt2"] = torch_program(module, graph.inputs, graph.dynamic, kernels)
+        else:
+            model = onnx_model(module, graph.inputs, graph.dynamic, graph.outputs, opset)
+            model = quantized(model) if quantize == "int8" else model
+            contents[f"{name}.onnx"] = model.SerializeToString()
     contents |= {name: text.encode() for name, text in export.texts.items()}
     description = {
-        "format": FORMAT,
+        "version": VERSION,
+        "format": format,
         "job": job,
         "lstmkit": __version__,
         "quantize": quantize,
@@ -196,6 +215,19 @@ def write_folder(
     for name, content in contents.items():
         write_bytes(folder / name, content)
     return [folder / name for name in contents]
+
+
+def check_arguments(folder: Path, format: str, quantize: str, opset: int) -> None:
+    """Raise UserError if an argument of :func:`write_folder` is out of range, or the folder has other files."""
+    for name, value, allowed in (("format", format, FORMATS), ("quantize", quantize, QUANTIZATIONS)):
+        if value not in allowed:
+            hint = _OTHER_FORMATS.get(value, "")
+            raise UserError(f"{name} must be one of {', '.join(allowed)}, got {value!r}{hint}")
+    if quantize != "none" and format != "onnx":
+        raise UserError(f"quantize={quantize!r} is for the format onnx, got the format {format}")
+    if opset not in OPSETS:
+        raise UserError(f"opset must be {OPSETS[0]} to {OPSETS[-1]}, got {opset}")
+    check_folder(folder)
 
 
 def check_folder(folder: Path) -> None:

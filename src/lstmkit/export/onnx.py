@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from lstmkit.errors import UserError, one_line
-from lstmkit.layers.recurrent import RecurrentLayer
+from lstmkit.export.recording import dynamic_dimensions, evaluation_mode, first_cause, layer_or_module
 from lstmkit.libraries import imports_of
 from lstmkit.ops import dispatch
 from lstmkit.training.checkpoint import write_bytes
@@ -27,7 +27,6 @@ OPSETS = (17, 18, 19, 20, 21, 22, 23)  #: Versions of ONNX's operators that can 
 DEFAULT_OPSET = 18
 
 _ALL_SIZES = 2**62  # of constants that are folded, in values
-_SYMBOLS = {"hidden": "h", "cell": "c"}  # names of states in the graph, as in torch.nn
 
 
 def export_onnx(
@@ -76,17 +75,8 @@ def export_onnx(
     """
     if opset not in OPSETS:
         raise UserError(f"opset must be {OPSETS[0]} to {OPSETS[-1]}, got {opset}")
-    if isinstance(module, RecurrentLayer) and inputs is None:
-        graph = LayerGraph(module, lengths, state)
-        inputs, dynamic, outputs = graph.example(), graph.dynamic(), graph.outputs()
-        module = graph
-    elif lengths or state:
-        raise UserError("lengths and state are for a layer alone: give a module its lengths and states as inputs")
-    elif not inputs:
-        raise UserError("give example inputs: inputs={'x': torch.zeros(2, 10, 3)}")
-    else:
-        module = _NamedInputs(module, tuple(inputs))
-    write_bytes(Path(path), onnx_model(module, inputs, dynamic or {}, outputs, opset).SerializeToString())
+    module, inputs, dynamic, outputs = layer_or_module(module, inputs, dynamic, outputs, lengths, state)
+    write_bytes(Path(path), onnx_model(module, inputs, dynamic, outputs, opset).SerializeToString())
     return Path(path)
 
 
@@ -108,8 +98,8 @@ def onnx_model(
 
         from lstmkit.export import onnx_layers
     name = type(getattr(module, "exported", module)).__name__
-    dimensions = _dynamic_dimensions(inputs, dynamic)
-    with _evaluation_mode(module), torch.no_grad(), _quiet(), dispatch.recorded_by(onnx_layers.run):
+    dimensions = dynamic_dimensions(inputs, dynamic)
+    with evaluation_mode(module), torch.no_grad(), _quiet(), dispatch.recorded_by(onnx_layers.run):
         try:
             program = torch.onnx.export(
                 module,
@@ -122,7 +112,7 @@ def onnx_model(
                 verbose=False,
             )
         except RuntimeError as err:  # the exporter's errors are such
-            raise UserError(f"{name} cannot be exported: {one_line(_cause(err))}") from err
+            raise UserError(f"{name} cannot be exported: {one_line(first_cause(err))}") from err
         assert program is not None  # with dynamo=True
         model = program.model
         InlinePass()(model)  # the body of a Scan is a function of the model
@@ -136,97 +126,6 @@ def onnx_model(
     except onnx.checker.ValidationError as err:  # torch does not convert the body of a Scan to old versions
         raise UserError(f"{name} needs operators that version {opset} lacks: set opset to 18 or more") from err
     return proto
-
-
-class LayerGraph(nn.Module):
-    """A recurrent layer alone, with a tensor for each input and output.
-
-    Args:
-        layer: The layer.
-        lengths: Whether it takes lengths.
-        state: Whether it takes its initial state.
-    """
-
-    def __init__(self, layer: RecurrentLayer, lengths: bool, state: bool) -> None:
-        super().__init__()
-        self.exported, self.takes_lengths, self.takes_state = layer, lengths, state
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        x, *others = inputs
-        lengths = others[0] if self.takes_lengths else None
-        states = others[int(self.takes_lengths) :]
-        output, final = self.exported(x, states[0] if len(states) == 1 else tuple(states) or None, lengths)
-        return (output, final) if isinstance(final, Tensor) else (output, *final)
-
-    @property
-    def symbols(self) -> list[str]:
-        """The symbol of each state."""
-        return [_SYMBOLS.get(name, name) for name in self.exported.specs[0].cell.states]
-
-    def example(self) -> dict[str, Tensor]:
-        """Inputs of zeros: two sequences of three steps."""
-        layer, weight = self.exported, next(self.exported.parameters())
-        shape = (2, 3, layer.input_size) if layer.batch_first else (3, 2, layer.input_size)
-        inputs = {"x": weight.new_zeros(shape)}
-        if self.takes_lengths:
-            inputs["lengths"] = torch.tensor([3, 2], device=weight.device)
-        if self.takes_state:
-            rows, sizes = layer.num_layers * layer.num_directions, layer.specs[0].state_sizes
-            zeros = (weight.new_zeros(rows, 2, size) for size in sizes)
-            inputs |= {f"{symbol}_0": state for symbol, state in zip(self.symbols, zeros, strict=True)}
-        return inputs
-
-    def dynamic(self) -> dict[str, tuple[str | None, ...]]:
-        """The dimensions of any size of each input."""
-        x = ("batch", "time", None) if self.exported.batch_first else ("time", "batch", None)
-        known = {"x": x, "lengths": ("batch",)}
-        return {name: known.get(name, (None, "batch", None)) for name in self.example()}
-
-    def outputs(self) -> list[str]:
-        """The names of the outputs."""
-        return ["output", *(f"{symbol}_n" for symbol in self.symbols)]
-
-
-class _NamedInputs(nn.Module):
-    """A module that takes its inputs by position, in the order of ``names``."""
-
-    def __init__(self, module: nn.Module, names: Sequence[str]) -> None:
-        super().__init__()
-        self.exported, self.names = module, tuple(names)
-
-    def forward(self, *inputs: Tensor) -> Any:
-        return self.exported(**dict(zip(self.names, inputs, strict=True)))
-
-
-def _dynamic_dimensions(
-    inputs: Mapping[str, Tensor], dynamic: Mapping[str, Sequence[str | None]]
-) -> tuple[dict[int, torch.export.Dim], ...]:
-    """For each input, the dimensions of any size."""
-    if unknown := sorted(dynamic.keys() - inputs.keys()):
-        raise UserError(f"dynamic names no input: {', '.join(unknown)}; inputs: {', '.join(inputs)}")
-    named: dict[str, torch.export.Dim] = {}
-    found = []
-    for name, tensor in inputs.items():
-        dimensions = dynamic.get(name, ())
-        if len(dimensions) not in (0, tensor.dim()):
-            raise UserError(f"dynamic has {len(dimensions)} dimensions for {name}, which has {tensor.dim()}")
-        if any(symbol and size < 2 for symbol, size in zip(dimensions, tensor.shape, strict=False)):
-            raise UserError(f"give an example of {name} with at least 2 in each dimension that may have any size")
-        of_input = {i: symbol for i, symbol in enumerate(dimensions) if symbol}
-        found.append({i: named.setdefault(symbol, torch.export.Dim(symbol, min=1)) for i, symbol in of_input.items()})
-    return tuple(found)
-
-
-@contextmanager
-def _evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """The module and its parts in evaluation mode, and back in their own modes."""
-    in_training = [part for part in module.modules() if part.training]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part in in_training:
-            part.training = True
 
 
 @contextmanager
@@ -243,10 +142,3 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def _cause(error: BaseException) -> BaseException:
-    """The first of a chain of errors."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error

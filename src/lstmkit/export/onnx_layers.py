@@ -16,11 +16,10 @@ from typing import Any, NamedTuple
 import torch
 import torch.onnx.ops
 from torch import Tensor
-from torch._higher_order_ops.scan import scan
 
-from lstmkit.cells import CellSpec, State, project_input
-from lstmkit.ops import reference
-from lstmkit.ops.call import Call, Pass, PassResult, Result
+from lstmkit.cells import CellSpec, State
+from lstmkit.export.scan import scan_pass
+from lstmkit.ops.call import Call, Pass, Result
 
 
 class _Operator(NamedTuple):
@@ -44,7 +43,7 @@ def run(call: Call) -> Result:
     """The layer, in evaluation mode, as nodes of the graph that is being recorded."""
     if has_operator(call.spec) and all(p.zoneout is None for p in call.passes):
         return _operator(call)
-    return Result.of([_scan(call, p) for p in call.passes])
+    return Result.of([scan_pass(call, p) for p in call.passes])
 
 
 def has_operator(spec: CellSpec) -> bool:
@@ -130,29 +129,3 @@ def _peepholes(spec: CellSpec, weight: Tensor) -> Tensor:
 def _block(spec: CellSpec, blocks: dict[str, Tensor], gate: str) -> Tensor:
     """The block of a gate. With coupled gates ONNX has ``f = 1 - i``, and ``1 - sigmoid(a) = sigmoid(-a)``."""
     return -blocks["forget"] if spec.coupled and gate == "input" else blocks[gate]
-
-
-# ---- every other cell ------------------------------------------------------------------------------------------------
-
-
-def _scan(call: Call, p: Pass) -> PassResult:
-    spec, x, active = call.spec, call.x, None
-    if call.lengths is not None:
-        active = reference.active_steps(x.shape[0], call.lengths, x.device)
-        x = reference.zero_padding(x, call.lengths)
-
-    def step(state: State, inputs: tuple[Tensor, ...]) -> tuple[State, Tensor]:
-        gx, *is_active = inputs
-        new, _ = spec.cell.step(spec, p.params, gx, state[0], tuple(state))
-        if p.zoneout is not None:
-            new = reference.apply_zoneout(p.zoneout, state, new)
-        if not is_active:
-            return new, new[0] * 1.0  # one output may not be another one
-        output = torch.where(is_active[0], new[0], torch.zeros_like(new[0]))
-        return tuple(torch.where(is_active[0], n, old) for n, old in zip(new, state, strict=True)), output
-
-    gx = project_input(spec, p.params, x)
-    inputs = (gx,) if active is None else (gx, active)
-    state = tuple(s.clone() for s in call.state_of(p))
-    final, output = scan(step, state, inputs, dim=0, reverse=p.reverse)
-    return PassResult(output, tuple(final))

@@ -22,7 +22,7 @@ from lstmkit import settings
 from lstmkit.data.batch import Batches, Loader
 from lstmkit.data.formats import DataFormat
 from lstmkit.errors import DataError, MissingLibraryError, ModelFileError, TrainingError, UserError
-from lstmkit.export.graphs import FORMATS, JobExport, check_folder, write_folder
+from lstmkit.export.graphs import JobExport, check_arguments, write_folder
 from lstmkit.export.onnx import DEFAULT_OPSET
 from lstmkit.jobs.answers import write_answers
 from lstmkit.jobs.evaluation import FIT_SPLITS, NO_SCORES, Evaluation, fit_scores, saved_evaluation
@@ -470,12 +470,12 @@ class Job(JobSettings, ABC, Generic[P]):
     def export(
         self, path: str | Path, format: str = "onnx", *, quantize: str = "none", opset: int = DEFAULT_OPSET
     ) -> list[Path]:
-        """Write the fitted job for use without Python's torch, see :mod:`lstmkit.runtime`.
+        """Write the networks of the fitted job, with what their use needs, for other programs.
 
         Args:
             path: A folder, new or with an earlier export.
-            format: ``"onnx"``.
-            quantize: ``"int8"`` for weights in 8 bits.
+            format: ``"onnx"`` for :mod:`lstmkit.runtime`, or ``"torch"`` for ``torch.export.load``.
+            quantize: ``"int8"`` for weights in 8 bits, in the format ``"onnx"``.
             opset: Version of ONNX's operators, 17 to 23.
 
         Returns:
@@ -486,10 +486,8 @@ class Job(JobSettings, ABC, Generic[P]):
             MissingLibraryError: The extra ``export`` is not installed.
             OSError: A file cannot be written.
         """
-        if format not in FORMATS:
-            raise UserError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
-        check_folder(Path(path))
-        return write_folder(self.name, self.exported(), Path(path), quantize=quantize, opset=opset)
+        check_arguments(Path(path), format, quantize, opset)  # before the networks are recorded
+        return write_folder(self.name, self.exported(), Path(path), format, quantize=quantize, opset=opset)
 
     @classmethod
     def from_saved(cls, weights: Mapping[str, Tensor], description: Mapping[str, Any], path: Path) -> Self:

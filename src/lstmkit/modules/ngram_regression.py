@@ -58,10 +58,12 @@ class NgramRegression(MixedRegression):
 
     def logits(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
         steps = torch.arange(inputs.shape[1], device=inputs.device)
-        inside = torch.ones_like(inputs, dtype=torch.bool) if lengths is None else steps < lengths.unsqueeze(1)
-        pairs = self.tokens + pair_buckets(inputs[:, :-1], inputs[:, 1:], self.buckets)
+        counts = torch.full((inputs.shape[0],), inputs.shape[1], device=inputs.device) if lengths is None else lengths
+        ends = counts.unsqueeze(1)
+        # The pair of the last token has no weight: no other shape, and no guard of an exporter on it.
+        pairs = self.tokens + pair_buckets(inputs, inputs.roll(-1, 1), self.buckets)
         features = torch.cat([inputs, pairs], 1)
-        idf = self.idf[features] * torch.cat([inside, inside[:, 1:]], 1)
+        idf = self.idf[features] * torch.cat([steps < ends, steps + 1 < ends], 1)
         norm = idf.square().sum(1, keepdim=True).sqrt().clamp(min=1e-12)
         return F.embedding_bag(features, self.weight, per_sample_weights=idf / norm, mode="sum") + self.bias
 

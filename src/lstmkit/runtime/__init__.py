@@ -18,7 +18,7 @@ from lstmkit.runtime.base import ExportedJob
 __all__ = ["ExportedJob", "load"]
 
 _DESCRIPTION = "export.json"
-_FORMAT = 1  # the newest that is read
+_VERSION = 1  # the newest that is read
 _MAX_BYTES = 500_000_000  # of the description
 _SHARED = ("arithmetic", "base", "crf", "graph", "label_sampling", "particles", "sampling", "sound")
 
@@ -66,11 +66,13 @@ def _description(folder: Path) -> dict[str, Any]:
         if isinstance(err, ModelFileError):
             raise
         raise ModelFileError(f"{file} cannot be read ({type(err).__name__}): export the run again") from err
-    if not isinstance(content, dict) or not isinstance(content.get("format"), int):
+    if not isinstance(content, dict) or not isinstance(content.get("version"), int):
         raise ModelFileError(f"{file} is no description of an export: export the run again")
-    if content["format"] > _FORMAT:
+    if content["version"] > _VERSION:
         raise ModelFileError(f"{file} was written by a newer lstmkit ({content.get('lstmkit')}): install that version")
     fields = {"job": str, "graphs": list, "settings": dict}
+    if content.get("format") != "onnx":
+        raise ModelFileError(f"{folder} has the format {content.get('format')!r}: export the run with format onnx")
     if not all(isinstance(content.get(name), kind) for name, kind in fields.items()):
         raise ModelFileError(f"{file} is damaged: export the run again")
     return content
