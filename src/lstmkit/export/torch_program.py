@@ -61,12 +61,18 @@ def torch_program(
     module: nn.Module, inputs: Mapping[str, Tensor], dynamic: Mapping[str, Sequence[str | None]], kernels: bool
 ) -> bytes:
     """The bytes of a ``.pt2`` file; arguments and errors as in :func:`export_torch`."""
-    dimensions = dynamic_dimensions(inputs, dynamic)
+    named = dynamic_dimensions(inputs, dynamic)  # whose ranges torch finds itself
+    dimensions = tuple(dict.fromkeys(of_input, torch.export.Dim.DYNAMIC) for of_input in named)
     recorder = _with_kernels if kernels else _with_scans
     with evaluation_mode(module), torch.no_grad(), warnings.catch_warnings(), dispatch.recorded_by(recorder):
         warnings.simplefilter("ignore")
         try:
-            program = torch.export.export(module, tuple(inputs.values()), dynamic_shapes=(dimensions,))
+            program = torch.export.export(
+                module,
+                tuple(inputs.values()),
+                dynamic_shapes=(dimensions,),
+                prefer_deferred_runtime_asserts_over_guards=True,
+            )
         except (RuntimeError, ValueError) as err:
             name = type(getattr(module, "exported", module)).__name__
             raise UserError(f"{name} cannot be exported: {one_line(first_cause(err))}") from err
