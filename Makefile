@@ -32,7 +32,7 @@ help:
 	@echo "make torture  kills, full disks, damaged files, long streams (TORTURE=\"--only killed_fits --count 50\" for less)"
 	@echo "make readme the tables in docs/ that are generated from results/"
 	@echo "make native only compile the extension; every other target does so too after an edit in csrc"
-	@echo "make wheel  a wheel and the source distribution in dist, installed and checked in fresh environments"
+	@echo "make wheel  a wheel for Linux and the source distribution in dist, installed and checked in fresh environments"
 	@echo "make sanitize  the tests of the back ends, with the extension checked by GCC's sanitizers"
 
 $(TOOLS): pyproject.toml constraints.txt
@@ -139,7 +139,7 @@ wheel:
 	@mv $(WHEEL)/*.tar.gz dist
 	@echo "[3/3] installed and checked"
 	@$(PYTHON) -m venv $(WHEEL)/venv
-	@$(WHEEL)/venv/bin/python $(PIP) install 'torch<=2.13.0' dist/*.whl
+	@$(WHEEL)/venv/bin/python $(PIP) install torch==2.13.0 dist/*.whl
 	@$(WHEEL)/venv/bin/python tests/check_install.py --native
 	@$(WHEEL)/venv/bin/python $(PIP) install "$$(echo dist/*.whl)[forecast]"
 	@$(WHEEL)/venv/bin/python tests/check_install.py --native forecast
