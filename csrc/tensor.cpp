@@ -133,7 +133,8 @@ bool is_plain(nb::handle t) { return reinterpret_cast<PyObject*>(Py_TYPE(t.ptr()
 
 bool is_negated(nb::handle t) {
     static PyObject* const name = PyUnicode_InternFromString("is_neg");
-    PyObject* result = PyObject_CallMethodNoArgs(t.ptr(), name);
+    PyObject* self = t.ptr();
+    PyObject* result = PyObject_VectorcallMethod(name, &self, 1, nullptr);
     if (!result) throw nb::python_error();
     Py_DECREF(result);
     return result == Py_True;

@@ -13,6 +13,7 @@ import pandas as pd
 
 from lstmkit.jobs import job_class
 from lstmkit.jobs.base import Job
+from lstmkit.jobs.settings import settings_of
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Case:
         bad: Data that the job must refuse.
         options: Settings other than the defaults, each tested in a separate run.
         predict_options: Options that make predict fast.
+        extra: The extra that these data need, by default that of the job.
     """
 
     settings: dict[str, Any]
@@ -34,6 +36,7 @@ class Case:
     bad: Callable[[], Any]
     options: tuple[dict[str, Any], ...] = ()
     predict_options: dict[str, Any] = field(default_factory=dict)
+    extra: str = ""
 
 
 def _stroke_images(seed: int, n: int = 40) -> tuple[np.ndarray, list[str]]:
@@ -280,6 +283,7 @@ CASES = {
             {"min_snr_db": 0.0, "speed_perturbation": 0.0, "max_time_shift": 0.0, "spec_augment_masks": 0},
             {"sample_rate": 4000, "spec_augment_masks": 2, "pooling": "mean"},
         ),
+        extra="sound",
     ),
     "classifier:video": Case(
         settings={"height": 16, "width": 16, "color": False, "feature_size": 4, "dropout": 0.0, "lr": 0.01},
@@ -454,6 +458,11 @@ CASES = {
     ),
 }
 TINY = {"hidden_size": 4, "epochs": 3, "steps_per_epoch": 3, "batch_size": 8}
+
+
+def extra_of(name: str) -> str:
+    """The extra that is enough for a case."""
+    return CASES[name].extra or settings_of(name.partition(":")[0]).extra
 
 
 def make(name: str, **options: Any) -> Job:

@@ -90,22 +90,18 @@ def run(*arguments: str) -> tuple[Any, str]:
 
 
 def fit(extra: str) -> dict[str, str]:
-    """Fit, evaluate and predict with the jobs of an extra; what each raised, by job."""
-    from job_cases import CASES
+    """Fit, save, load and predict with the jobs of an extra; what each raised, by job."""
+    from check_install import cases_of, fit_case
     from lstmkit.errors import UserError
-    from lstmkit.jobs import job_class
-    from lstmkit.jobs.settings import settings_of
 
-    errors = {}
-    for name, case in CASES.items():
-        job = name.partition(":")[0]
-        if settings_of(job).extra == extra:
-            try:
-                fitted = job_class(job)(**{"hidden_size": 4, "epochs": 1, **case.settings}).fit(case.data())
-                fitted.to_text(fitted.predict(case.other(), **case.predict_options))
-            except (ImportError, UserError) as error:
-                errors[name] = f"{type(error).__name__}: {error}"
-    return errors
+    def error_of(name: str) -> str:
+        try:
+            fit_case(name)
+        except (ImportError, UserError) as error:
+            return f"{type(error).__name__}: {error}"
+        return ""
+
+    return {name: error for name in cases_of(extra) if (error := error_of(name))}
 
 
 def report(extra: str, with_fit: bool) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +16,8 @@ import tomli
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+import lstmkit
+from job_cases import CASES, extra_of
 from lstmkit.jobs import job_names
 from lstmkit.jobs.settings import settings_of
 
@@ -22,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomli.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 #: Extras with which the command line starts: those that bring its libraries.
-WITH_COMMAND_LINE = ("jobs", "series", "text", "proteins", "music", "sound", "pictures", "video", "writing")
+WITH_COMMAND_LINE = ("jobs", "forecast", "text", "proteins", "music", "sound", "pictures", "video", "writing")
 #: Extras for developers and GPUs, and for an example, whose versions are not the least ones.
 NOT_TESTED_AT_THE_FLOOR = {"dev", "bench", "cluster", "export", "hierarchy"}
 
@@ -62,7 +65,7 @@ def test_with_one_extra_commands_start_and_jobs_read_or_name_theirs(extra: str):
 
 
 @pytest.mark.complete
-@pytest.mark.parametrize("extra", sorted({settings_of(job).extra for job in job_names()}))
+@pytest.mark.parametrize("extra", sorted(set(map(extra_of, CASES))))
 def test_a_job_fits_with_its_extra_alone(extra: str):
     assert process_with(extra, "--fit")["fitted"] == {}
 
@@ -96,3 +99,64 @@ def test_settings_have_annotations_that_python_3_10_evaluates(job: str):
     ]
     assert annotations
     assert not [(c.__name__, name) for c, name, annotation in annotations if annotation in ("ClassVar", ClassVar)]
+
+
+def libraries_of(extra: str) -> set[str]:
+    """Names of the libraries that an extra brings, also by way of other extras."""
+    requirements = [Requirement(text) for text in EXTRAS[extra]]
+    own = {r.name for r in requirements if r.name != "lstmkit"}
+    return own.union(*(libraries_of(other) for r in requirements if r.name == "lstmkit" for other in r.extras))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_extra_of_every_job_is_declared_and_part_of_all(case: str):
+    libraries = libraries_of(extra_of(case))
+    assert libraries_of("jobs") < libraries <= libraries_of("all")
+
+
+def test_all_has_export_and_nothing_for_other_hardware_or_developers():
+    assert libraries_of("export") <= libraries_of("all")
+    for extra in ("gpu", "cluster", "dev"):
+        assert libraries_of(extra) - libraries_of("all")
+
+
+def test_every_extra_is_on_the_page():
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    table = page.split("| extra | jobs |")[1].split("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == EXTRAS.keys() - {"series", "bench", "dev"}
+
+
+def test_extras_named_in_messages_and_pages_are_declared():
+    files = [*(ROOT / "src").rglob("*.py"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*.py")]
+    files += [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    named = {}
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        for extras in re.findall(r"(?:lstmkit|'\.|whl)\[([a-z,]+)\]", text):
+            named |= dict.fromkeys(extras.split(","), path)
+        named |= dict.fromkeys(re.findall(r"imports_of\(\"(\w+)\"", text), path)
+        named |= dict.fromkeys(re.findall(r"import_library\([^,()]+, \"(\w+)\"", text), path)
+    assert {"forecast", "all", "jobs", "sound", "writing"} <= named.keys()
+    assert {name: path for name, path in named.items() if name not in EXTRAS} == {}
+
+
+def test_the_version_is_written_in_one_place():
+    assert "version" not in PROJECT
+    assert PROJECT["dynamic"] == ["version"]
+    assert metadata.version("lstmkit") == lstmkit.__version__
+    written = rf"(?<![\d.]){re.escape(lstmkit.__version__)}(?![\d.])"
+    files = [*(ROOT / "src").rglob("*.py"), ROOT / "CMakeLists.txt"]
+    assert [p.name for p in files if re.search(written, p.read_text(encoding="utf-8"))] == ["version.py"]
+
+
+def test_wheels_are_not_compiled_for_the_processor_at_hand():
+    text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    assert set(re.findall(r"-m(?:arch|tune|cpu)=[\w-]+", text)) == {"-march=x86-64-v3", "-march=x86-64-v4"}
+
+
+def test_the_check_of_an_installation_passes_here():
+    """It runs in fresh environments (``make wheel``, ``nox -s extras``); here it is seen to run at all."""
+    script = Path(__file__).with_name("check_install.py")
+    done = subprocess.run([sys.executable, script, "jobs"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"lstmkit {lstmkit.__version__} [jobs]: layers run on ")

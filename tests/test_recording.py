@@ -83,6 +83,24 @@ def test_jit_trace_with_lengths():
         torch.testing.assert_close(traced(x, torch.tensor(lengths)), layer(x, lengths=lengths)[0], **CLOSE)
 
 
+@every_layer
+def test_jit_trace_with_an_initial_state(name: str):
+    """The state is an input of the trace, beside lengths: others give other outputs and other final states."""
+    layer = make(name).requires_grad_(False)
+
+    def run(x: Tensor, lengths: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        output, last = layer(x, state if len(state) == 2 else state[0], lengths=lengths)
+        return (output, *last) if isinstance(last, tuple) else (output, last)
+
+    x = inputs(3, 3, 3)  # as many steps as sequences, so that batch_first changes no shape
+    last = layer(x)[1]
+    shapes = [part.shape for part in (last if isinstance(last, tuple) else (last,))]
+    first, other = ([inputs(*shape, seed=seed + i) for i, shape in enumerate(shapes)] for seed in (2, 7))
+    traced = jit_trace(run, x, torch.tensor([3, 2, 1]), *first)
+    for state, lengths in ((first, [3, 2, 1]), (other, [3, 2, 1]), (other, [1, 0, 3])):
+        torch.testing.assert_close(traced(x, torch.tensor(lengths), *state), run(x, torch.tensor(lengths), *state))
+
+
 @pytest.mark.skipif(extension is None, reason="there is no extension")
 def test_kernels_asked_for_by_name_refuse_a_jit_trace():
     """There is no graph without the layer in it."""

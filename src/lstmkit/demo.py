@@ -20,7 +20,7 @@ def run_demo(run: Path, progress: Progress) -> None:
         run: Folder of the run with model, report and figures; an existing one is overwritten.
         progress: Receives the progress messages.
     """
-    with imports_of("series", "the demo"):
+    with imports_of("forecast", "the demo"):
         from lstmkit.jobs.forecaster.job import Forecaster
 
     with as_file(files("lstmkit").joinpath(SAMPLE)) as path:

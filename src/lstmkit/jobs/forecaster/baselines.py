@@ -68,7 +68,7 @@ def forecast_baselines(
 
 
 def _statsforecast(names: Sequence[str], freq: str | int, season: int) -> Any:
-    with imports_of("series", "the forecaster"):
+    with imports_of("forecast", "the forecaster"):
         from statsforecast import StatsForecast
         from statsforecast.models import AutoETS, SeasonalNaive
 

@@ -15,7 +15,7 @@ class ForecasterSettings(JobSettings):
 
     name: ClassVar[str] = "forecaster"
     summary: ClassVar[str] = "Forecast time series with prediction intervals; compare with SeasonalNaive and AutoETS."
-    extra: ClassVar[str] = "series"
+    extra: ClassVar[str] = "forecast"
     old_names: ClassVar[tuple[str, ...]] = ("forecast",)
     old_settings: ClassVar[Mapping[str, str]] = {
         "past": "past_covariates",

@@ -19,7 +19,7 @@ class RecommenderSettings(JobSettings):
     summary: ClassVar[str] = (
         "Recommend the next item in a session; compare with item-kNN, a Markov chain and the most popular items."
     )
-    extra: ClassVar[str] = "series"
+    extra: ClassVar[str] = "forecast"
     old_settings: ClassVar[Mapping[str, str]] = {
         "time_col": "time_cols",
         "at_least": "min_count",
