@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -72,9 +73,9 @@ def difference(found: Any, expected: Any) -> float:
     return 0.0 if found == expected else float("inf")
 
 
-def size(folder: Path) -> int:
-    """Bytes of the files of a folder."""
-    return sum(path.stat().st_size for path in folder.iterdir())
+def size(folder: Path, without: str = "") -> int:
+    """Bytes of the files of a folder, but for those that match a pattern."""
+    return sum(path.stat().st_size for path in folder.iterdir() if not (without and path.match(without)))
 
 
 def job_row(name: str, folder: Path) -> dict[str, Any]:
@@ -126,19 +127,13 @@ def fitted(name: str, minutes: float) -> tuple[Job, Any]:
     recipe = recipes.recipe(name)
     folder = catalog.locate(recipe.data)
     job = job_class(recipe.job)(**{**recipe.settings, "ensemble_size": 1, "budget": f"{minutes:g}min"})
-    tests: list[Any] = []
-    evaluate = job.evaluate
-
-    def recording(data: Any, **options: Any) -> Any:
-        tests.append(data)
-        return evaluate(data, **options)
 
     def fit(data: Any, validation: Any | None = None) -> None:
         job.fit(data, validation=validation, progress=Progress())
 
-    job.evaluate = recording  # type: ignore[method-assign]
-    recipes.protocols(recipe.job)[recipe.protocol](job, fit, folder, recipe.options, Progress())
-    return job, tests[0]
+    with mock.patch.object(type(job), "evaluate", autospec=True, side_effect=type(job).evaluate) as evaluate:
+        recipes.protocols(recipe.job)[recipe.protocol](job, fit, folder, recipe.options, Progress())
+    return job, evaluate.call_args.args[1]
 
 
 def recipe_row(name: str, minutes: float, folder: Path) -> dict[str, Any]:
