@@ -35,9 +35,9 @@ def jobs(result: dict[str, Any]) -> str:
 def recipes(result: dict[str, Any]) -> str:
     """Accuracy, size and time of three recipes."""
     lines = [
-        f"One network with the settings of a recipe, trained for at most {result['recipes'][0]['minutes']:g} minutes, on "
-        "its test part. The ONNX files ran in a process that cannot import torch. Seconds: all examples, without reading "
-        "files; those of the job start from encoded examples.",
+        "One network with the settings of a recipe, trained for at most "
+        f"{result['recipes'][0]['minutes']:g} minutes, on its test part. The ONNX files ran in a process that cannot "
+        "import torch. Seconds: all examples, without reading files; those of the job start from encoded examples.",
         "",
         "| recipe | examples | | accuracy | same labels as the job | size | seconds |",
         "|---|--:|---|--:|--:|--:|--:|",

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from itertools import product
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from lstmkit.decoding.generation import beam_search
+from lstmkit.decoding.generation import beam_search, block_repeated_ngrams
+from lstmkit.runtime import beam_search as runtime
 
 END = 0
 FIRST = torch.tensor([END])
@@ -101,3 +103,47 @@ def test_a_wide_beam_is_exhaustive(penalty: float):
 def test_a_negative_length_penalty_is_refused():
     with pytest.raises(ValueError, match="length_penalty must be at least 0, got -1"):
         beam_search(_step(torch.zeros(3, 2, 2)), FIRST, START, 2, 3, end=END, length_penalty=-1.0)
+
+
+@pytest.mark.parametrize("ngram_size", [0, 1, 2, 3])
+def test_numpy_finds_what_torch_finds(ngram_size: int):
+    """Random models, several examples with limits of their own, each width, penalty and number of results."""
+    for seed in range(40):
+        rng = np.random.default_rng((ngram_size, seed))
+        batch, tokens, width = (int(rng.integers(*limits)) for limits in ((1, 4), (2, 9), (1, 7)))
+        logits = (rng.normal(size=(batch, 9, tokens, tokens)) * (1 + seed % 3)).astype(np.float32)
+        first, limits = rng.integers(1, tokens, batch), rng.integers(1, 10, batch)
+        options = {"end": END, "length_penalty": float(rng.choice([0.0, 0.6, 2.0])), "n_best": 1 + seed % width}
+
+        def step(ids: Any, state: Any, logits: np.ndarray = logits) -> tuple[np.ndarray, list[np.ndarray]]:
+            example, count = (np.asarray(part) for part in state)
+            return logits[example, count, np.asarray(ids)], [example, count + 1]
+
+        def torch_step(ids: Tensor, state: Any) -> tuple[Tensor, Any]:
+            logits, state = step(ids, state)
+            return torch.from_numpy(logits), tuple(torch.from_numpy(part) for part in state)
+
+        rows, zeros = np.arange(batch), np.zeros(batch, dtype=np.int64)
+        arrays, tensors = [rows, zeros], (torch.from_numpy(rows), torch.from_numpy(zeros))
+        steps = step, torch_step
+        if ngram_size:
+            steps = runtime.block_repeated_ngrams(step, ngram_size), block_repeated_ngrams(torch_step, ngram_size)
+            arrays = [np.zeros((batch, 0), dtype=np.int64), *arrays]
+            tensors = (tensors, torch.zeros(batch, 0, dtype=torch.int64))
+        found = runtime.beam_search(steps[0], first, arrays, width, limits, **options)
+        expected = beam_search(steps[1], torch.from_numpy(first), tensors, width, torch.from_numpy(limits), **options)
+        assert [[h.ids for h in hypotheses] for hypotheses in found] == [[h.ids for h in row] for row in expected]
+        assert [[h.rows for h in hypotheses] for hypotheses in found] == [[h.rows for h in row] for row in expected]
+        for hypotheses, row in zip(found, expected, strict=True):
+            assert [h.score for h in hypotheses] == pytest.approx([h.score for h in row], abs=1e-5)
+            assert [h.log_p for h in hypotheses] == pytest.approx([h.log_p for h in row], abs=1e-5)
+
+
+def test_an_example_that_has_no_token_left_waits_for_the_others():
+    """The first example ends at once; with n-grams of 1 its rows have no token left while the second one goes on."""
+    logits = torch.tensor([[0.0, 0, -torch.inf, -torch.inf, -torch.inf, -torch.inf], [-9.0, 0, 1, 2, 3, 4]])
+    step = block_repeated_ngrams(lambda ids, example: (logits[example], example), 1)
+    state = torch.tensor([0, 1]), torch.zeros(2, 0, dtype=torch.int64)
+    (alone,), (other,) = beam_search(step, torch.tensor([1, 1]), state, 2, 9, end=END)
+    assert (alone.ids, alone.score) == ((), 0.0)
+    assert other.ids == (5, 4, 3, 2)

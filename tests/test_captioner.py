@@ -22,6 +22,7 @@ from sacrebleu.metrics.bleu import BLEU
 from lstmkit import Captioner, load
 from lstmkit.data.captioned_media import CaptionColumns, CaptionedMedia, read_captioned_media
 from lstmkit.data.media_files import MediaItem, MediaItems, video_type
+from lstmkit.data.text.captions import Caption, subtitles
 from lstmkit.data.vision.video_io import ClipFormat, TimedFrame, read_video, write_video
 from lstmkit.errors import DataError, SettingError
 from lstmkit.jobs.captioner import report
@@ -29,7 +30,6 @@ from lstmkit.jobs.captioner import video_segments as segments
 from lstmkit.jobs.captioner.baselines import NearestCaption, most_frequent_caption
 from lstmkit.jobs.captioner.metrics import scores
 from lstmkit.jobs.captioner.plots import caption_attention_figure, captions_figure
-from lstmkit.jobs.captioner.results import Caption, subtitles
 from lstmkit.jobs.captioner.visual_input import VisualInput
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.layers.rnn import LSTM

@@ -193,6 +193,13 @@ class Refused(nn.Module):
         return x if x.sum() > 0 else -x
 
 
+class OneSize(nn.Module):
+    """A module whose graph is for one size only."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * len(x)
+
+
 @pytest.mark.parametrize(
     ("module", "arguments", "message"),
     [
@@ -208,6 +215,11 @@ class Refused(nn.Module):
         (nn.Linear(3, 5), {"inputs": {"input": torch.zeros(2, 3)}, "dynamic": {"input": ("b",)}}, "1 dimensions for"),
         (lstmkit.LSTM(3, 5, layer_norm=True), {"opset": 17}, "set opset to 18 or more"),
         (Refused(), {"inputs": {"x": torch.zeros(2, 3)}}, "Refused cannot be exported"),
+        (
+            OneSize(),
+            {"inputs": {"x": torch.zeros(2, 3)}, "dynamic": {"x": ("batch", None)}},
+            "it fixes the size of 'batch' of x: read sizes from x.shape",
+        ),
     ],
 )
 def test_what_cannot_be_exported_is_refused(module: nn.Module, arguments: dict[str, Any], message: str, tmp_path: Path):

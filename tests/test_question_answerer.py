@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstmkit.data.batch import Batch
-from lstmkit.data.text.question_answering import Columns, Question, Questions, StoryDataset, read_questions
+from lstmkit.data.text.question_answering import Columns, Questions, StoryDataset, read_questions
+from lstmkit.data.text.questions import Question
 from lstmkit.errors import DataError
 from lstmkit.jobs import load
 from lstmkit.jobs.common.text_retrieval import nearest_sentence
@@ -264,12 +265,12 @@ def test_the_best_span_is_predicted(max_length: int):
     spans = [(i, j) for i in range(5) for j in range(i, min(5, i + max_length))]
     weights = np.exp([logits[0, 1 + i] + logits[1, 1 + j] for i, j in spans])
     i, j = spans[int(weights.argmax())]
-    prediction = model.to_prediction(question, logits, 1.0)
+    prediction = model.codec.to_prediction(question, logits, 1.0)
     assert prediction.text == " ".join(story.split()[i : j + 1])
     assert prediction.start == story.index(story.split()[i])
     assert prediction.probability == pytest.approx(weights.max() / weights.sum())
     covered = [sum(w for w, (a, b) in zip(weights, spans, strict=True) if a <= k <= b) for k in range(5)]
-    assert model.token_probabilities(question, logits, 1.0) == pytest.approx(np.array(covered) / weights.sum())
+    assert model.codec.token_probabilities(question, logits, 1.0) == pytest.approx(np.array(covered) / weights.sum())
 
 
 def test_an_empty_passage_has_an_empty_answer():

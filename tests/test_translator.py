@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lstmkit.data.batch import Batch
+from lstmkit.data.text.generated_text import InputSegment, decode_text, split_into_segments
 from lstmkit.data.text.text_pairs import TextPairDataset, filter_by_length, read_sources, read_text_pairs
 from lstmkit.data.text.tokenizer import Tokenizer, detokenize
 from lstmkit.decoding.generation import beam_search
 from lstmkit.errors import DataError, SettingError
 from lstmkit.jobs import load
-from lstmkit.jobs.common.seq2seq_search import InputSegment, decode_text, split_into_segments
 from lstmkit.jobs.common.text_retrieval import TranslationMemory
 from lstmkit.jobs.translator import metrics as scoring
 from lstmkit.jobs.translator.job import Translator
@@ -559,7 +559,7 @@ def test_long_pairs_are_left_out_of_training():
 
 def test_invalid_beam_sizes_are_refused(translator: Translator):
     for beam_size, n_best in ((0, 1), (5, 0), (2, 3)):
-        with pytest.raises(SettingError, match="n_best must be between 1 and beam_size"):
+        with pytest.raises(SettingError, match="n_best must be from 1 to beam_size"):
             translator.predict(["a"], beam_size=beam_size, n_best=n_best)
 
 

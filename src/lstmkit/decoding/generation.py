@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lstmkit.decoding.hypotheses import Hypothesis, backtrack
+
 
 def roll_out(
     step: Callable[[Tensor, int, Any], tuple[Tensor, Any]],
@@ -213,22 +215,6 @@ def block_repeated_ngrams(
     return blocking_step
 
 
-class Hypothesis(NamedTuple):
-    """A result of beam search.
-
-    Attributes:
-        ids: Token ids, without the end token.
-        score: Log-probability, normalized by length.
-        log_p: Log-probability in nats, end token included.
-        rows: For each token the row of the step's batch that predicted it, to look up other outputs of that call.
-    """
-
-    ids: tuple[int, ...]
-    score: float
-    log_p: float
-    rows: tuple[int, ...]
-
-
 def beam_search(
     step: Callable[[Tensor, Any], tuple[Tensor, Any]],
     first: Tensor,
@@ -279,6 +265,7 @@ def beam_search(
     for t in range(total_steps):
         logits, state = step(ids, state)
         log_p = alive.unsqueeze(-1) + logits.float().log_softmax(-1).unflatten(0, (batch, width))
+        log_p = log_p.masked_fill(alive.unsqueeze(-1) == -torch.inf, -torch.inf)  # without a token left it is NaN
         # Twice the width: at most one continuation of each hypothesis is the end token, so enough others remain.
         # Greedy search has one continuation: it ends with the end token.
         values, order = log_p.flatten(1).topk(1 if width == 1 else min(2 * width, width * log_p.shape[-1]))
@@ -298,7 +285,7 @@ def beam_search(
         alive = alive.masked_fill(over.unsqueeze(1), -torch.inf)
         rows = (first_rows + parent).flatten()
         ids, state = token.flatten(), _rows(state, rows)
-    return done.backtrack(tokens, parents, end, n_best)
+    return backtrack(done, tokens, parents, end, n_best)
 
 
 class _FinishedHypotheses(NamedTuple):
@@ -324,28 +311,6 @@ class _FinishedHypotheses(NamedTuple):
         merged = [torch.cat(pair, 1) for pair in zip(self, more, strict=True)]
         kept = merged[0].topk(self.score.shape[1]).indices
         return _FinishedHypotheses(*(field.gather(1, kept) for field in merged))
-
-    def backtrack(self, tokens: list[Tensor], parents: list[Tensor], end: int, n_best: int) -> list[list[Hypothesis]]:
-        """Follow the parent rows of each hypothesis back to the first token."""
-        width = self.score.shape[1]
-        columns = [field.tolist() for field in self]
-        token_lists, parent_lists = ([t.tolist() for t in steps] for steps in (tokens, parents))
-        hypotheses: list[list[Hypothesis]] = []
-        for b, rows in enumerate(zip(*columns, strict=True)):
-            best = []
-            for score, log_p, step, parent, token in list(zip(*rows, strict=True))[:n_best]:
-                if log_p == -torch.inf:
-                    continue
-                ids, beam_rows = ([], []) if token == end else ([token], [parent])
-                row = parent
-                for t in range(step - 1, -1, -1):
-                    ids.append(token_lists[t][b][row])
-                    row = parent_lists[t][b][row]
-                    beam_rows.append(row)
-                batch_rows = tuple(b * width + row for row in reversed(beam_rows))
-                best.append(Hypothesis(tuple(reversed(ids)), score, log_p, batch_rows))
-            hypotheses.append(best)
-        return hypotheses
 
 
 def _length_norm(lengths: Tensor, penalty: float) -> Tensor:

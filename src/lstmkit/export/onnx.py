@@ -125,7 +125,22 @@ def onnx_model(
         onnx.checker.check_model(proto, full_check=True)
     except onnx.checker.ValidationError as err:  # torch does not convert the body of a Scan to old versions
         raise UserError(f"{name} needs operators that version {opset} lacks: set opset to 18 or more") from err
+    if fixed := _fixed_dimensions(proto, dynamic):  # torch's exporter gives way without a word
+        raise UserError(
+            f"{name} cannot be exported: it fixes the size of {', '.join(fixed)}: read sizes from x.shape, not len(x), "
+            "and let no condition depend on them"
+        )
     return proto
+
+
+def _fixed_dimensions(proto: Any, dynamic: Mapping[str, Sequence[str | None]]) -> list[str]:
+    """Dimensions of any size that have one size in the graph."""
+    return [
+        f"{symbol!r} of {node.name}"
+        for node in proto.graph.input
+        for symbol, dimension in zip(dynamic.get(node.name, ()), node.type.tensor_type.shape.dim, strict=False)
+        if symbol and not dimension.dim_param
+    ]
 
 
 @contextmanager

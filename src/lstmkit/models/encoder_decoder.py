@@ -320,17 +320,17 @@ def _concatenate_steps(outputs: list[DecoderOutput]) -> DecoderOutput:
 
 def attention_weights(state: State) -> Tensor:
     """Attention weights of the last step ``(B, S)``, averaged over the members of an ensemble."""
-    return torch.stack([member.weights for member in _decoder_states(state)]).mean(0)
+    return torch.stack([member.weights for member in decoder_states(state)]).mean(0)
 
 
 def generation_probabilities(state: State) -> Tensor | None:
     """Probability ``(B,)`` that the last token came from the vocabulary; ``None`` without copying."""
-    probabilities = [member.generated for member in _decoder_states(state) if member.generated is not None]
+    probabilities = [member.generated for member in decoder_states(state) if member.generated is not None]
     return torch.stack(probabilities).mean(0) if probabilities else None
 
 
-def _decoder_states(state: State) -> list[DecoderState]:
+def decoder_states(state: State) -> list[DecoderState]:
     """The states of an ensemble's members, or the one state of a single model."""
     if isinstance(state[-1], Tensor):
         return [DecoderState(*state)]
-    return [decoder_state for member in state for decoder_state in _decoder_states(member)]
+    return [decoder_state for member in state for decoder_state in decoder_states(member)]

@@ -90,6 +90,8 @@ class AdditiveAttention(Attention):
 
     def scores(self, queries: Tensor, prepared: Tensor, covered: Tensor | None) -> Tensor:
         projected = self.query(queries)
+        if torch.compiler.is_exporting():  # the number of chunks would be fixed
+            return self._additive_energies(projected, prepared, covered)
         steps = max(1, _MAX_ELEMENTS // max(1, prepared.numel()))
         if projected.shape[1] <= steps:
             return self._additive_energies(projected, prepared, covered)

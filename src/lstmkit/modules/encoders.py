@@ -211,12 +211,20 @@ class StoryEncoder(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Word ids ``(B, N, W)``, padded with 0, the question first, to ``(B, N, output_size)``."""
-        # Sentences repeat across stories, and padding repeats too: each distinct one is read once.
-        sentences, indices = torch.unique(inputs.flatten(0, 1), dim=0, return_inverse=True)
-        _, (last, _) = self.reader(self.words(sentences), lengths=(sentences > 0).sum(1))
-        steps = last.transpose(0, 1).flatten(1)[indices].unflatten(0, inputs.shape[:2])
+        sentences = inputs.flatten(0, 1)
+        if torch.compiler.is_exporting():  # the number of distinct sentences is not known
+            vectors = self._sentence_vectors(sentences)
+        else:  # Sentences repeat across stories, and padding repeats too: each distinct one is read once.
+            sentences, indices = torch.unique(sentences, dim=0, return_inverse=True)
+            vectors = self._sentence_vectors(sentences)[indices]
+        steps = vectors.unflatten(0, inputs.shape[:2])
         question = steps[:, :1]
         return torch.cat([steps, steps * question, (steps - question).abs()], -1)
+
+    def _sentence_vectors(self, sentences: Tensor) -> Tensor:
+        """``(M, W)`` word ids to ``(M, sentence_size)``."""
+        _, (last, _) = self.reader(self.words(sentences), lengths=(sentences > 0).sum(1))
+        return last.transpose(0, 1).flatten(1)
 
 
 class QuestionPassageEncoder(nn.Module):

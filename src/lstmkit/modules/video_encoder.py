@@ -49,6 +49,9 @@ class _PerFrameEncoder(RenamedWeights, ABC):
             return self._encode_in_chunks(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
         steps = torch.arange(clips.shape[1], device=clips.device)
         mask = steps < lengths.to(clips.device).unsqueeze(1)
+        if torch.compiler.is_exporting():  # the number of valid frames is not known
+            features = self.encode_frames(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
+            return torch.where(mask.unflatten(1, (-1, *(1,) * (features.dim() - 2))), features, 0.0)
         valid = self._encode_in_chunks(clips[mask])
         features = valid.new_zeros(*clips.shape[:2], *valid.shape[1:])
         features[mask] = valid
@@ -123,7 +126,7 @@ class VideoGridEncoder(_PerFrameEncoder):
         cells = features.shape[2]
         cell_lengths = None if lengths is None else lengths.repeat_interleave(cells)
         motion, _ = self.trunk(features.transpose(1, 2).flatten(0, 1), None, cell_lengths)
-        motion = motion.unflatten(0, (len(clips), cells)).transpose(1, 2)
+        motion = motion.unflatten(0, (clips.shape[0], cells)).transpose(1, 2)
         combined = torch.cat([features, motion], -1).flatten(1, 2)
         return combined, None if lengths is None else lengths * cells
 

@@ -20,7 +20,18 @@ __all__ = ["ExportedJob", "load"]
 _DESCRIPTION = "export.json"
 _VERSION = 1  # the newest that is read
 _MAX_BYTES = 500_000_000  # of the description
-_SHARED = ("arithmetic", "base", "crf", "graph", "label_sampling", "particles", "sampling", "sound")
+_SHARED = (
+    "arithmetic",
+    "base",
+    "beam_search",
+    "crf",
+    "graph",
+    "label_sampling",
+    "particles",
+    "sampling",
+    "seq2seq",
+    "sound",
+)
 
 
 def job_names() -> list[str]:

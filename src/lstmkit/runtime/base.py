@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +58,7 @@ class ExportedJob(ABC):
             raise ModelFileError(f"{self.folder / name} cannot be read: export the run again") from err
 
 
-def batches_by_length(sequences: Sequence[np.ndarray], size: int = BATCH) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def batches_by_length(sequences: Sequence[Sized], size: int = BATCH) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Rows of similar length: their indices ``(B,)`` and lengths ``(B,)``, at most ``size`` at once."""
     lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
     order = np.argsort(lengths, kind="stable")

@@ -20,7 +20,8 @@ from lstmkit.data.files import reading
 from lstmkit.data.formats import UTF, DataFormat, check_format
 from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.table import DELIMITED, JSON_LINES, PARQUET, Table, read_file
-from lstmkit.data.text.lines import read_text, split_sentences
+from lstmkit.data.text.lines import read_text
+from lstmkit.data.text.questions import Question, pad_stories, question_from_entry
 from lstmkit.data.text_files import text_suffix
 from lstmkit.errors import DataError, listing, one_line
 
@@ -50,40 +51,6 @@ class Columns(NamedTuple):
     question: str = "question"
     answer: str = "answer"
     kind: str = "kind"
-
-
-@dataclass(frozen=True)
-class Question:
-    """One question about a text.
-
-    Attributes:
-        story: The text; it may have several lines.
-        question: The question.
-        answers: Correct answers, the first for training; empty if unknown.
-        start: Character offset of the first answer in the text; -1 if unknown.
-        kind: Type of question, for separate scores; may be empty.
-        group: Questions of one group are never split between training, validation and test.
-
-    >>> Question("Mary left. Tom stayed.", "Who left?", ("Mary",)).sentences
-    ['Mary left.', 'Tom stayed.']
-    """
-
-    story: str
-    question: str
-    answers: tuple[str, ...] = ()
-    start: int = -1
-    kind: str = ""
-    group: str = ""
-
-    @property
-    def answer(self) -> str:
-        """The answer for training; empty if unknown."""
-        return self.answers[0] if self.answers else ""
-
-    @property
-    def sentences(self) -> list[str]:
-        """Sentences of the text."""
-        return split_sentences(self.story)
 
 
 @dataclass(frozen=True)
@@ -148,7 +115,7 @@ def read_questions(data: object, columns: Columns | None = None) -> Questions:
     elif isinstance(data, (str, os.PathLike)):
         questions = _from_file(Path(data), columns)
     elif isinstance(data, Sequence):
-        questions = Questions(tuple(_from_entry(entry, i) for i, entry in enumerate(data, 1)), "the questions")
+        questions = Questions(tuple(question_from_entry(entry, i) for i, entry in enumerate(data, 1)), "the questions")
     else:
         raise DataError(f"give a file, a table, or (story, question, answer) triples, not {type(data).__name__}")
     if not questions.items:
@@ -255,15 +222,6 @@ def _cell(column: list[Any] | None, row: int) -> str:
     return "" if column is None or pd.isna(column[row]) else str(column[row]).strip()
 
 
-def _from_entry(entry: Any, number: int) -> Question:
-    if isinstance(entry, Question):
-        return entry
-    if not isinstance(entry, (tuple, list)) or len(entry) not in (2, 3) or not all(isinstance(e, str) for e in entry):
-        raise DataError(f"question {number} is {one_line(repr(entry))}: give each as (story, question, answer)")
-    story, question, *answer = entry
-    return Question(story, question.strip(), tuple(a.strip() for a in answer if a.strip()), group=story)
-
-
 # ---- batches -----------------------------------------------------------------------------------------------------
 
 
@@ -284,11 +242,6 @@ class StoryDataset:
 
     def batch(self, rows: np.ndarray) -> Batch:
         """Inputs ``(B, N, W)``, padded with 0."""
-        stories = [self.stories[row] for row in rows]
-        max_words = max(len(sentence) for story in stories for sentence in story)
-        inputs = np.zeros((len(rows), self.lengths[rows].max(), max_words), dtype=np.int64)
-        for row_inputs, story in zip(inputs, stories, strict=True):
-            for i, sentence in enumerate(story):
-                row_inputs[i, : len(sentence)] = sentence
+        inputs = pad_stories([self.stories[row] for row in rows])
         targets = None if self.targets is None else torch.from_numpy(self.targets[rows])
         return Batch(torch.from_numpy(inputs), torch.from_numpy(self.lengths[rows]), targets, rows=rows)

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
+from lstmkit.data.text.captions import Caption
 from lstmkit.data.text.text_pairs import TextPairDataset
 from lstmkit.data.text.tokenizer import BEGIN, END
 from lstmkit.jobs.captioner.predictor import CaptionerPredictor
-from lstmkit.jobs.captioner.results import Caption
 from lstmkit.jobs.common.token_labels import visible_token
 from lstmkit.look import ExampleSequence
 

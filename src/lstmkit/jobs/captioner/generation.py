@@ -7,28 +7,27 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from lstmkit.data.batch import Batch, Loader
 from lstmkit.data.captioned_media import CaptionedMedia
 from lstmkit.data.media_files import MediaItems
+from lstmkit.data.text.captions import Caption
+from lstmkit.data.text.generated_text import InputSegment
 from lstmkit.data.text.text_pairs import TextPairDataset
 from lstmkit.data.vision.video_io import VideoClip
-from lstmkit.errors import SettingError
+from lstmkit.decoding.beam_search_options import CAPTION_BEAM_SIZE, BeamSearchOptions
 from lstmkit.jobs.captioner.predictor import CaptionerPredictor
-from lstmkit.jobs.captioner.results import Caption
 from lstmkit.jobs.captioner.settings import CaptionerSettings
 from lstmkit.jobs.captioner.video_segments import video_segments
-from lstmkit.jobs.common.seq2seq_search import BeamSearchOptions, Piece, beam_search_batch
+from lstmkit.jobs.common.seq2seq_search import beam_search_batch
 from lstmkit.models.base import Model
 from lstmkit.progress import Progress
 from lstmkit.training.predict import predict
 
-BEAM_SIZE = 3  #: Default number of beam hypotheses.
 
-
-def beam_search_options(settings: CaptionerSettings, beam_size: int = BEAM_SIZE, n_best: int = 1) -> BeamSearchOptions:
+def beam_search_options(
+    settings: CaptionerSettings, beam_size: int = CAPTION_BEAM_SIZE, n_best: int = 1
+) -> BeamSearchOptions:
     """Options of the search.
 
     Args:
@@ -39,13 +38,7 @@ def beam_search_options(settings: CaptionerSettings, beam_size: int = BEAM_SIZE,
     Raises:
         SettingError: ``n_best`` exceeds ``beam_size``, or one of them is below 1.
     """
-    if not 1 <= n_best <= beam_size:
-        raise SettingError(f"n_best must be from 1 to beam_size, got n_best {n_best} and beam_size {beam_size}")
-
-    def max_tokens(lengths: Tensor) -> Tensor:
-        return torch.full_like(lengths, settings.max_tokens)
-
-    return BeamSearchOptions(beam_size, n_best, settings.length_penalty, 0, max_tokens, True)
+    return BeamSearchOptions(beam_size, n_best, settings.length_penalty, 0, (0, settings.max_tokens), known=True)
 
 
 def caption_media(
@@ -85,10 +78,10 @@ def _generate(
 ) -> list[Caption]:
     encoded = predictor.visual_input.encode(inputs)
     grids = [predictor.visual_input.grid_shape(item) for item in encoded]
-    pieces = [Piece(i, 0, np.arange(np.prod(grid)), ()) for i, grid in enumerate(grids)]
+    segments = [InputSegment(i, 0, np.arange(np.prod(grid)), ()) for i, grid in enumerate(grids)]
 
     def decode(model: Model, batch: Batch) -> list[Any]:
-        return beam_search_batch(model, batch, pieces, predictor.tokenizer, options)
+        return beam_search_batch(model, batch, segments, predictor.tokenizer, options)
 
     loader = Loader(TextPairDataset(encoded), predictor.settings.batch_size)
     hypotheses = predict(

@@ -6,19 +6,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from lstmkit.data.captioned_media import FORMATS, CaptionedMedia, open_media, read_captioned_media
+from lstmkit.data.text.captions import Caption, captions_as_text, subtitles
 from lstmkit.data.text.text_pairs import TextPairDataset
+from lstmkit.decoding.beam_search_options import CAPTION_BEAM_SIZE
 from lstmkit.errors import DataError, SettingError
+from lstmkit.export.graphs import JobExport
 from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.captioner import generation, metrics, report
 from lstmkit.jobs.captioner.example_sequences import example_sequence
-from lstmkit.jobs.captioner.generation import BEAM_SIZE, beam_search_options, caption_media
+from lstmkit.jobs.captioner.export import exported_captioner
+from lstmkit.jobs.captioner.generation import beam_search_options, caption_media
 from lstmkit.jobs.captioner.plots import caption_attention_figure
 from lstmkit.jobs.captioner.predictor import CaptionerPredictor, caption_columns
-from lstmkit.jobs.captioner.results import Caption, captions_as_text, subtitles
 from lstmkit.jobs.captioner.settings import CaptionerSettings
 from lstmkit.jobs.captioner.video_segments import video_segments
 from lstmkit.jobs.captioner.visual_input import INPUT_KINDS, SETTING_GROUPS
@@ -96,7 +98,7 @@ class Captioner(CaptionerSettings, Job[CaptionerPredictor]):
         self,
         data: Any,
         *,
-        beam_size: int = BEAM_SIZE,
+        beam_size: int = CAPTION_BEAM_SIZE,
         n_best: int = 1,
         segment_seconds: float = 0.0,
         progress: Progress | None = None,
@@ -123,7 +125,7 @@ class Captioner(CaptionerSettings, Job[CaptionerPredictor]):
         return caption_media(predictor, media, beam_search_options(predictor.settings, beam_size, n_best), progress)
 
     def caption_segments(
-        self, data: Any, segment_seconds: float, *, beam_size: int = BEAM_SIZE, n_best: int = 1
+        self, data: Any, segment_seconds: float, *, beam_size: int = CAPTION_BEAM_SIZE, n_best: int = 1
     ) -> Iterator[Caption]:
         """Captions of video segments, one after the other while the videos are read.
 
@@ -160,18 +162,10 @@ class Captioner(CaptionerSettings, Job[CaptionerPredictor]):
             super().write(predictions, path)
 
     def to_records(self, predictions: list[Caption]) -> list[dict[str, Any]]:
-        return [
-            {
-                "name": caption.name,
-                "caption": caption.text,
-                "score": caption.score,
-                **({"start": round(caption.start, 3), "end": round(caption.end, 3)} if caption.end else {}),
-                "n_best": [{"caption": text, "score": score} for text, score in caption.n_best],
-                "tokens": list(caption.tokens),
-                "attention": np.round(caption.attention.astype(float), 4).tolist(),
-            }
-            for caption in predictions
-        ]
+        return [caption.record() for caption in predictions]
+
+    def exported(self) -> JobExport:
+        return exported_captioner(self.predictor)
 
     def plot(self, data: Any, predictions: list[Caption]) -> Figure:
         """Attention of each token of the first caption."""
@@ -188,7 +182,9 @@ class Captioner(CaptionerSettings, Job[CaptionerPredictor]):
 
     # ---- evaluation ----------------------------------------------------------------------------------------------
 
-    def evaluate(self, data: Any, *, beam_size: int = BEAM_SIZE, progress: Progress | None = None) -> Evaluation:
+    def evaluate(
+        self, data: Any, *, beam_size: int = CAPTION_BEAM_SIZE, progress: Progress | None = None
+    ) -> Evaluation:
         """BLEU on held-out examples, compared with the nearest-neighbor caption and the most frequent caption.
 
         The nearest-neighbor caption needs the training data: load the model with ``train``.

@@ -12,10 +12,11 @@ import pandas as pd
 from sacrebleu.metrics.bleu import BLEU
 
 from lstmkit.data.captioned_media import CaptionedMedia
+from lstmkit.decoding.beam_search_options import CAPTION_BEAM_SIZE
 from lstmkit.evaluation.confidence import ScoredExamples
 from lstmkit.evaluation.text_metrics import bleu_of_rows, bleu_tokenizer, corpus_bleu
 from lstmkit.jobs.captioner.baselines import NearestCaption
-from lstmkit.jobs.captioner.generation import BEAM_SIZE, beam_search_options, caption_media
+from lstmkit.jobs.captioner.generation import beam_search_options, caption_media
 from lstmkit.jobs.captioner.predictor import CaptionerPredictor
 from lstmkit.jobs.captioner.visual_input import INPUT_KINDS
 from lstmkit.jobs.evaluation import Evaluation
@@ -67,7 +68,7 @@ def evaluate(
     test: CaptionedMedia,
     train: CaptionedMedia | None,
     progress: Progress,
-    beam_size: int = BEAM_SIZE,
+    beam_size: int = CAPTION_BEAM_SIZE,
 ) -> Evaluation:
     """Score the captions of the model and of the baselines against all references.
 

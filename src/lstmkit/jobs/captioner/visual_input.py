@@ -58,13 +58,17 @@ class VisualInput(NamedTuple):
         Raises:
             DataError: An input has another size or number of channels, or another feature size.
         """
-        arrays = [_as_array(item) for item in inputs]
-        channels = 3 if self.format.color else 1
-        expected = (self.feature_size,) if self.feature_size else (self.format.height, self.format.width, channels)
+        arrays, expected = [_as_array(item) for item in inputs], self.step_shape
         for number, array in enumerate(arrays, 1):
             if array.shape[-len(expected) :] != expected:
                 raise DataError(f"input {number} has the shape {array.shape}, but the model reads {('…', *expected)}")
         return arrays
+
+    @property
+    def step_shape(self) -> tuple[int, ...]:
+        """The shape of an image or a frame ``(H, W, C)``, or of a feature vector ``(F,)``."""
+        channels = 3 if self.format.color else 1
+        return (self.feature_size,) if self.feature_size else (self.format.height, self.format.width, channels)
 
     def grid_shape(self, encoded: np.ndarray) -> tuple[int, ...]:
         """The shape of what is attended to.
@@ -73,10 +77,10 @@ class VisualInput(NamedTuple):
         """
         if self.kind == "features":
             return (len(encoded),)
-        return self._grid_size if self.kind == "images" else (len(encoded), *self._grid_size)
+        return self.grid_size if self.kind == "images" else (len(encoded), *self.grid_size)
 
     @property
-    def _grid_size(self) -> tuple[int, int]:
+    def grid_size(self) -> tuple[int, int]:
         """Rows and columns of an image's grid."""
         rows, columns = (-(-side // 2**self.num_stages) for side in (self.format.height, self.format.width))
         return rows, columns
@@ -101,7 +105,7 @@ class VisualInput(NamedTuple):
             return FeatureEncoder(self.feature_size, output_size)
         widths = [conv_channels * 2**stage for stage in range(self.num_stages)]
         normalizer, encoder = PixelNormalizer(self.mean, self.std), ImageEncoder(len(self.mean), widths)
-        cells = math.prod(self._grid_size)
+        cells = math.prod(self.grid_size)
         if self.kind == "images":
             return ImageGridEncoder(normalizer, encoder, output_size, cells, max_translation, horizontal_flip)
         grid = ImageGridEncoder(normalizer, encoder, output_size, cells)

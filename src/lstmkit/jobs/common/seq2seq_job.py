@@ -9,10 +9,12 @@ from typing import Any, ClassVar, TypeVar
 import torch
 
 from lstmkit.data.splits import holdout_sizes
+from lstmkit.data.text.generated_text import GeneratedText
 from lstmkit.data.text.text_pairs import MessageWording, TextPairDataset, TextPairs, read_sources, read_text_pairs
+from lstmkit.decoding.beam_search_options import BEAM_SIZE
 from lstmkit.errors import DataError
 from lstmkit.jobs.base import DataSplit, Job
-from lstmkit.jobs.common.seq2seq_predictor import BEAM_SIZE, GeneratedText, Seq2SeqPredictor
+from lstmkit.jobs.common.seq2seq_predictor import Seq2SeqPredictor
 from lstmkit.jobs.common.seq2seq_settings import Seq2SeqSettings
 from lstmkit.jobs.common.token_labels import annotations, visible_token
 from lstmkit.jobs.evaluation import Evaluation
@@ -93,22 +95,7 @@ class Seq2SeqJob(Seq2SeqSettings, Job[P]):
         return "\n".join(f"{i} ||| {text} ||| {score:.4f}" for i, text, score in rows)
 
     def to_records(self, predictions: Sequence[GeneratedText]) -> list[dict[str, Any]]:
-        target = self.wording.target
-        records = []
-        for result in predictions:
-            record: dict[str, Any] = {
-                "source": result.source,
-                target: result.text,
-                "score": result.score,
-                "n_best": [{target: text, "score": score} for text, score in result.n_best],
-                "source_tokens": list(result.source_tokens),
-                "tokens": list(result.tokens),
-                "attention": [[round(float(weight), 4) for weight in row] for row in result.attention],
-            }
-            if self.copy_mechanism:
-                record["generation_probabilities"] = [round(p, 4) for p in result.generation_probabilities]
-            records.append(record)
-        return records
+        return [result.record(self.wording.target, self.copy_mechanism) for result in predictions]
 
     # ---- evaluation ----------------------------------------------------------------------------------------------
 

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
-from torch import Tensor
 from typing_extensions import Self
 
 from lstmkit.data.batch import Batch, Loader
 from lstmkit.data.text.copy_vocabulary import encode_source, encode_target
+from lstmkit.data.text.generated_text import DecodedText, GeneratedText, InputSegment
 from lstmkit.data.text.text_pairs import TextPairDataset, TextPairs
 from lstmkit.data.text.tokenizer import BEGIN, END, PAD, UNKNOWN, Tokenizer
-from lstmkit.errors import SettingError
-from lstmkit.jobs.common.seq2seq_search import (
-    BeamSearchOptions,
-    DecodedText,
-    InputSegment,
-    beam_search_batch,
-    join_segments,
-)
+from lstmkit.decoding.beam_search_options import BEAM_SIZE, BeamSearchOptions
+from lstmkit.jobs.common.seq2seq_search import beam_search_batch
 from lstmkit.jobs.common.seq2seq_settings import Seq2SeqSettings
 from lstmkit.jobs.predictor import Predictor
 from lstmkit.models.base import Model
@@ -36,34 +29,7 @@ from lstmkit.training.predict import predict
 
 S = TypeVar("S", bound=Seq2SeqSettings)
 
-BEAM_SIZE = 5  #: Default number of beam hypotheses.
 _SPECIAL_TOKENS = (PAD, BEGIN, END, UNKNOWN)
-
-
-@dataclass(frozen=True, eq=False)
-class GeneratedText:
-    """A source text and the text generated for it.
-
-    Attributes:
-        source: The source text.
-        text: The generated text of the best score.
-        score: Its log probability in nats, normalized by length.
-        source_tokens: The ``S`` tokens that the encoder read.
-        tokens: The ``T`` generated tokens, unknown words replaced by words of the source.
-        attention: ``(T, S)`` attention weights.
-        n_best: Texts and scores, best first.
-        generation_probabilities: With the copy mechanism ``T`` probabilities that a token is generated, not copied
-            (``p_gen`` of See et al. 2017).
-    """
-
-    source: str
-    text: str
-    score: float
-    source_tokens: tuple[str, ...]
-    tokens: tuple[str, ...]
-    attention: np.ndarray
-    n_best: tuple[tuple[str, float], ...]
-    generation_probabilities: tuple[float, ...] = ()
 
 
 class Seq2SeqPredictor(Predictor[S]):
@@ -93,9 +59,10 @@ class Seq2SeqPredictor(Predictor[S]):
     def segments(self, lines: Sequence[str]) -> list[InputSegment]:
         """What the encoder reads of each line; nothing of a blank one."""
 
+    @property
     @abstractmethod
-    def max_output_tokens(self, lengths: Tensor) -> Tensor:
-        """``(B,) -> (B,)``: maximum number of generated tokens by source length, the end included."""
+    def max_output_tokens(self) -> tuple[int, int]:
+        """Maximum number of generated tokens, the end included: so many per source token, and so many more."""
 
     def build(self) -> Model:
         settings = self.settings
@@ -192,45 +159,19 @@ class Seq2SeqPredictor(Predictor[S]):
         Raises:
             SettingError: ``n_best`` is above ``beam_size`` or below 1.
         """
-        if not 1 <= n_best <= beam_size:
-            raise SettingError(f"n_best must be between 1 and beam_size, got n_best {n_best} and beam_size {beam_size}")
         settings = self.settings
-        lines = [" ".join(line.split()) for line in lines]
-        segments = self.segments(lines)
         options = BeamSearchOptions(
             beam_size, n_best, settings.length_penalty, settings.no_repeat_ngram_size, self.max_output_tokens
         )
+        lines = [" ".join(line.split()) for line in lines]
+        segments = self.segments(lines)
 
         def decode(model: Model, batch: Batch) -> list[list[DecodedText]]:
             return beam_search_batch(model, batch, segments, self.target_tokenizer, options)
 
         loader = Loader(TextPairDataset([segment.ids for segment in segments]), settings.batch_size)
         texts = predict(self.model, loader, decode, device=self.device, progress=progress, title=self.task_title)
-        by_line: list[list[int]] = [[] for _ in lines]
-        for index, segment in enumerate(segments):
-            by_line[segment.line].append(index)
-        return [
-            self._result(line, [segments[i] for i in indices], [texts[i] for i in indices])
-            for line, indices in zip(lines, by_line, strict=True)
-        ]
-
-    def _result(
-        self, line: str, segments: Sequence[InputSegment], texts: Sequence[Sequence[DecodedText]]
-    ) -> GeneratedText:
-        if not segments:
-            return self.result_class(line, "", 0.0, (), (), np.zeros((0, 0), np.float32), (("", 0.0),))
-        n_best, first = join_segments(texts), texts[0][0]
-        text, score = n_best[0]
-        return self.result_class(
-            line,
-            text,
-            score,
-            segments[0].words,
-            first.tokens,
-            first.attention,
-            tuple(n_best),
-            first.generation_probabilities,
-        )
+        return self.result_class.from_segments(lines, segments, texts)
 
     def state(self) -> dict[str, Any]:
         target = None if self.settings.has_shared_vocab else self.target_tokenizer.to_json()

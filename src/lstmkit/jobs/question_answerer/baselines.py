@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lstmkit.data.text.question_answering import Question
+from lstmkit.data.text.questions import Question
 from lstmkit.jobs.common.classifier_baselines import tfidf_logistic_regression
 from lstmkit.jobs.common.text_retrieval import nearest_sentence
 from lstmkit.progress import Progress

@@ -11,13 +11,16 @@ from matplotlib.figure import Figure
 from lstmkit.data.batch import Source
 from lstmkit.data.sequence_dataset import stratified_split
 from lstmkit.data.tables.native_frames import as_pandas, to_native
-from lstmkit.data.text.question_answering import FORMATS, Columns, Question, Questions, read_questions
+from lstmkit.data.text.question_answering import FORMATS, Columns, Questions, read_questions
+from lstmkit.data.text.questions import Question
 from lstmkit.errors import DataError
+from lstmkit.export.graphs import JobExport
 from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.common.token_labels import annotations, visible_token
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.question_answerer import metrics, report
 from lstmkit.jobs.question_answerer.baselines import most_frequent_answer
+from lstmkit.jobs.question_answerer.export import exported_question_answerer
 from lstmkit.jobs.question_answerer.plots import attention_figure
 from lstmkit.jobs.question_answerer.predictor import QuestionAnswererPredictor
 from lstmkit.jobs.question_answerer.settings import QuestionAnswererSettings
@@ -131,6 +134,9 @@ class QuestionAnswerer(QuestionAnswererSettings, Job[QuestionAnswererPredictor])
     def to_records(self, predictions: Any) -> list[dict[str, Any]]:
         return as_pandas(predictions).to_dict("records")
 
+    def exported(self) -> JobExport:
+        return exported_question_answerer(self.predictor)
+
     def plot(self, data: Any, predictions: Any) -> Figure:
         """Attention over the story of the first question."""
         figure = attention_figure(self.predictor, self.read(data).items[0])
@@ -168,7 +174,7 @@ class QuestionAnswerer(QuestionAnswererSettings, Job[QuestionAnswererPredictor])
         device = next(predictor.network.parameters()).device
         sequences = []
         for i, question in enumerate(inspected):
-            labels = [visible_token(step) for step in predictor.answer_model.step_labels(question)]
+            labels = [visible_token(step) for step in predictor.answer_model.codec.step_labels(question)]
             inputs = source.batch(np.array([i])).inputs.to(device)
             name = f"question {example + i}"
             sequences.append(ExampleSequence(inputs, name=name, labels=labels, annotations=annotations(labels)))

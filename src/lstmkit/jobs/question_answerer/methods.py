@@ -8,17 +8,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from scipy.special import softmax
 from torch import Tensor
 from typing_extensions import Self
 
 from lstmkit.data.batch import Batch, Source
 from lstmkit.data.sequence_dataset import Sequences
-from lstmkit.data.text.question_answering import Question, StoryDataset
+from lstmkit.data.text.question_answering import StoryDataset
+from lstmkit.data.text.questions import ClassificationCodec, Question, SpanCodec
 from lstmkit.data.text.tokenizer import PAD, UNKNOWN, Tokenizer
 from lstmkit.jobs.question_answerer.settings import QuestionAnswererSettings
 from lstmkit.layers.recurrent import RecurrentLayer
@@ -30,19 +30,7 @@ from lstmkit.modules.pooling import AttentionPool, MultiHopPool
 from lstmkit.modules.trunk import build_trunk
 from lstmkit.progress import Progress
 
-
-class AnswerPrediction(NamedTuple):
-    """A predicted answer.
-
-    Attributes:
-        text: The answer.
-        probability: Its calibrated probability.
-        start: The character of the story at which it starts; -1 if it is not a span.
-    """
-
-    text: str
-    probability: float
-    start: int = -1
+C = TypeVar("C", ClassificationCodec, SpanCodec)
 
 
 class TrainingData(NamedTuple):
@@ -59,19 +47,24 @@ class TrainingData(NamedTuple):
     num_left_out: int
 
 
-class AnswerModel(ABC):
+class AnswerModel(ABC, Generic[C]):
     """Encodes questions, builds the network and decodes its outputs.
 
     Args:
         settings: The job's.
-        tokenizer: Splits stories and questions into tokens.
+        codec: Encodes questions and decodes logits.
     """
 
     name: ClassVar[str]
 
-    def __init__(self, settings: QuestionAnswererSettings, tokenizer: Tokenizer) -> None:
+    def __init__(self, settings: QuestionAnswererSettings, codec: C) -> None:
         self.settings = settings
-        self.tokenizer = tokenizer
+        self.codec = codec
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Splits stories and questions into tokens."""
+        return self.codec.tokenizer
 
     @classmethod
     @abstractmethod
@@ -95,14 +88,6 @@ class AnswerModel(ABC):
         """The network's output as logits ``(K, C)`` for each question: ``K`` outputs with ``C`` classes or steps."""
 
     @abstractmethod
-    def to_prediction(self, question: Question, logits: np.ndarray, temperature: float) -> AnswerPrediction:
-        """The most probable answer."""
-
-    @abstractmethod
-    def step_labels(self, question: Question) -> list[str]:
-        """The text at each time step of the recurrent layers."""
-
-    @abstractmethod
     def state(self) -> dict[str, Any]:
         """What was fitted, ready for JSON."""
 
@@ -110,10 +95,6 @@ class AnswerModel(ABC):
     @abstractmethod
     def from_state(cls, settings: QuestionAnswererSettings, state: Mapping[str, Any]) -> Self:
         """The model that :meth:`state` describes. Raises ValueError if the state is damaged."""
-
-    def _unknown(self) -> list[int]:
-        """Token ids that stand for an empty text."""
-        return [self.tokenizer[UNKNOWN]]
 
 
 def build_tokenizer(texts: Sequence[str], settings: QuestionAnswererSettings, progress: Progress) -> Tokenizer:
@@ -154,21 +135,22 @@ def build_story_encoder(settings: QuestionAnswererSettings, input_size: int) -> 
     )
 
 
-class AnswerClassifier(AnswerModel):
+class AnswerClassifier(AnswerModel[ClassificationCodec]):
     """Classifies a question into one of the training answers.
 
     The network encodes each sentence, then attends to the sentences in several hops, starting from the question.
 
     Args:
-        settings, tokenizer: As of :class:`AnswerModel`.
+        settings: The job's.
+        tokenizer: Splits stories and questions into tokens.
         answers: The classes.
     """
 
     name: ClassVar[str] = "classification"
 
     def __init__(self, settings: QuestionAnswererSettings, tokenizer: Tokenizer, answers: Sequence[str]) -> None:
-        super().__init__(settings, tokenizer)
-        self.answers = tuple(answers)
+        super().__init__(settings, ClassificationCodec(tokenizer, answers, settings.max_tokens, settings.max_sentences))
+        self.answers = self.codec.answers
 
     @classmethod
     def fitted(cls, settings: QuestionAnswererSettings, train: Sequence[Question], progress: Progress) -> Self:
@@ -181,20 +163,11 @@ class AnswerClassifier(AnswerModel):
         class_ids = {answer: i for i, answer in enumerate(self.answers)}
         known = [question for question in questions if question.answer in class_ids]
         targets = np.array([class_ids[question.answer] for question in known], dtype=np.int64)
-        source = StoryDataset(self._encode(known), targets)
+        source = StoryDataset(self.codec.encode(known), targets)
         return TrainingData(source, targets[:, None], len(questions) - len(known))
 
     def source(self, questions: Sequence[Question]) -> Source:
-        return StoryDataset(self._encode(questions))
-
-    def _encode(self, questions: Sequence[Question]) -> list[list[np.ndarray]]:
-        """The token ids of every sentence, for each question; the question is the first sentence."""
-        stories = [self.step_labels(question) for question in questions]
-        texts = list(dict.fromkeys(text for story in stories for text in story))
-        encoded = zip(texts, self.tokenizer.encode(texts), strict=True)
-        # One sentence of any length would pad all others of its batch.
-        ids = {text: np.array(tokens[: self.settings.max_tokens] or self._unknown()) for text, tokens in encoded}
-        return [[ids[text] for text in story] for story in stories]
+        return StoryDataset(self.codec.encode(questions))
 
     def build(self) -> Model:
         settings = self.settings
@@ -208,10 +181,6 @@ class AnswerClassifier(AnswerModel):
     def logits(self, output: Tensor, batch: Batch) -> list[np.ndarray]:
         return list(output.float().cpu().numpy()[:, None])
 
-    def to_prediction(self, question: Question, logits: np.ndarray, temperature: float) -> AnswerPrediction:
-        probabilities = softmax(logits[0] / temperature)
-        return AnswerPrediction(self.answers[int(probabilities.argmax())], float(probabilities.max()))
-
     def hop_weights(self, network: Model, question: Question) -> np.ndarray:
         """``(hops, N)``: the attention of each hop to each sentence of the story."""
         network.eval()
@@ -221,10 +190,6 @@ class AnswerClassifier(AnswerModel):
         with torch.no_grad():
             steps, _ = network.trunk(network.encoder(batch.inputs), None, batch.lengths)
             return network.pool.attend(steps, batch.lengths)[1][0].float().cpu().numpy()
-
-    def step_labels(self, question: Question) -> list[str]:
-        """The question, then the last sentences of its story."""
-        return [question.question, *question.sentences[-self.settings.max_sentences :]]
 
     def state(self) -> dict[str, Any]:
         return {"words": self.tokenizer.to_json(), "answers": list(self.answers)}
@@ -237,13 +202,16 @@ class AnswerClassifier(AnswerModel):
         return cls(settings, tokenizer, answers)
 
 
-class SpanExtractor(AnswerModel):
+class SpanExtractor(AnswerModel[SpanCodec]):
     """Extracts a span of the passage.
 
     The network reads question and passage as one sequence and points at the first and the last token of the answer.
     """
 
     name: ClassVar[str] = "span"
+
+    def __init__(self, settings: QuestionAnswererSettings, tokenizer: Tokenizer) -> None:
+        super().__init__(settings, SpanCodec(tokenizer, settings.max_tokens, settings.max_answer_tokens))
 
     @classmethod
     def fitted(cls, settings: QuestionAnswererSettings, train: Sequence[Question], progress: Progress) -> Self:
@@ -253,29 +221,16 @@ class SpanExtractor(AnswerModel):
     def training_data(self, questions: Sequence[Question]) -> TrainingData:
         steps = [self._answer_steps(question) for question in questions]
         known = [
-            (self._encode(question), ends) for question, ends in zip(questions, steps, strict=True) if ends is not None
+            (self.codec.encode(question), ends)
+            for question, ends in zip(questions, steps, strict=True)
+            if ends is not None
         ]
         targets = np.array([ends for _, ends in known], dtype=np.int64).reshape(-1, 2)
         source = Sequences([inputs for inputs, _ in known], targets)
         return TrainingData(source, targets, len(questions) - len(known))
 
     def source(self, questions: Sequence[Question]) -> Source:
-        return Sequences([self._encode(question) for question in questions])
-
-    def _encode(self, question: Question) -> np.ndarray:
-        """``(T, 3)``: token id, whether the token is of the passage, and whether the question has the same token."""
-        longest = self.settings.max_tokens
-        both = self.tokenizer.encode([question.question, question.story])
-        question_ids, story_ids = (ids[:longest] or self._unknown() for ids in both)
-        question_tokens = {token.lower() for token in self.tokenizer.tokenize(question.question)}
-        matches = [token.lower() in question_tokens for token in self.tokenizer.tokenize(question.story)[:longest]]
-        is_passage = np.repeat([0, 1], [len(question_ids), len(story_ids)])
-        columns = [[*question_ids, *story_ids], is_passage, [*[0] * len(question_ids), *(matches or [False])]]
-        return np.stack(columns, 1).astype(np.int64)
-
-    def _token_spans(self, question: Question) -> list[tuple[int, int]]:
-        """First and last character of each token of the passage that is read."""
-        return self.tokenizer.spans(question.story)[: self.settings.max_tokens]
+        return Sequences([self.codec.encode(question) for question in questions])
 
     def _answer_steps(self, question: Question) -> tuple[int, int] | None:
         """The first and last time step of the answer; ``None`` if it does not occur in what is read."""
@@ -283,16 +238,12 @@ class SpanExtractor(AnswerModel):
         start = question.start if question.start >= 0 else question.story.lower().find(answer.lower())
         if start < 0 or not answer:
             return None
-        spans = self._token_spans(question)
+        spans = self.codec.token_spans(question)
         inside = [i for i, (first, end) in enumerate(spans) if end > start and first < start + len(answer)]
         if not inside or spans[-1][1] < start + len(answer):
             return None
-        offset = self.question_length(question)
+        offset = self.codec.question_length(question)
         return offset + inside[0], offset + inside[-1]
-
-    def question_length(self, question: Question) -> int:
-        """The number of time steps before the passage."""
-        return max(1, len(self.tokenizer.tokenize(question.question)[: self.settings.max_tokens]))
 
     def build(self) -> Model:
         settings = self.settings
@@ -307,33 +258,6 @@ class SpanExtractor(AnswerModel):
         logits = output.double().cpu().numpy()  # the lowest number of single precision can be divided in double
         return [question[:n].T for question, n in zip(logits, batch.lengths.tolist(), strict=True)]
 
-    def to_prediction(self, question: Question, logits: np.ndarray, temperature: float) -> AnswerPrediction:
-        spans = self._token_spans(question)
-        if not spans:
-            return AnswerPrediction("", 1.0)
-        probabilities = self.span_probabilities(question, logits, temperature)
-        first, last = np.unravel_index(probabilities.argmax(), probabilities.shape)
-        start, end = spans[first][0], spans[last][1]
-        return AnswerPrediction(question.story[start:end], float(probabilities[first, last]), start)
-
-    def span_probabilities(self, question: Question, logits: np.ndarray, temperature: float) -> np.ndarray:
-        """``(N, N)``: the probability of every span of at most ``max_answer_tokens``, by its first and last token."""
-        starts, ends = (logits / temperature)[:, self.question_length(question) :]
-        pairs = np.ones((len(starts), len(ends)), dtype=bool)
-        allowed = np.triu(pairs) & ~np.triu(pairs, self.settings.max_answer_tokens)
-        return softmax(np.where(allowed, starts[:, None] + ends[None, :], -np.inf))
-
-    def token_probabilities(self, question: Question, logits: np.ndarray, temperature: float) -> np.ndarray:
-        """``(N,)``: the probability that the answer covers each token of the passage."""
-        spans = self.span_probabilities(question, logits, temperature)
-        return spans.cumsum(0)[:, ::-1].cumsum(1)[:, ::-1].diagonal()  # starts there or before, ends there or later
-
-    def step_labels(self, question: Question) -> list[str]:
-        """The tokens of the question, then those of the passage."""
-        texts = (question.question, question.story)
-        of_question, of_story = (self.tokenizer.tokenize(text)[: self.settings.max_tokens] for text in texts)
-        return [*(of_question or ["∅"]), *(of_story or ["∅"])]
-
     def state(self) -> dict[str, Any]:
         return {"words": self.tokenizer.to_json()}
 
@@ -342,10 +266,12 @@ class SpanExtractor(AnswerModel):
         return cls(settings, load_tokenizer(state["words"]))
 
 
-ANSWER_MODELS: dict[str, type[AnswerModel]] = {cls.name: cls for cls in (AnswerClassifier, SpanExtractor)}
+ANSWER_MODELS: dict[str, type[AnswerClassifier | SpanExtractor]] = {
+    cls.name: cls for cls in (AnswerClassifier, SpanExtractor)
+}
 
 
-def choose_answer_model(train: Sequence[Question]) -> type[AnswerModel]:
+def choose_answer_model(train: Sequence[Question]) -> type[AnswerClassifier | SpanExtractor]:
     """Span extraction if most answers occur in their story and only once in the data, else classification."""
     counts = Counter(question.answer.lower() for question in train)
     num_unique = sum(counts[question.answer.lower()] == 1 for question in train)

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from lstmkit.data.text.question_answering import Question, Questions
+from lstmkit.data.text.question_answering import Questions
+from lstmkit.data.text.questions import Question
 from lstmkit.evaluation.confidence import ScoredExamples
 from lstmkit.evaluation.text_metrics import has_unspaced_script, words
 from lstmkit.jobs.evaluation import Evaluation

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from lstmkit.data.text.question_answering import Question
+from lstmkit.data.text.questions import AnswerPrediction, Question
 from lstmkit.jobs.common.token_labels import visible_token
-from lstmkit.jobs.question_answerer.methods import AnswerClassifier, AnswerPrediction, SpanExtractor
+from lstmkit.jobs.question_answerer.methods import AnswerClassifier, SpanExtractor
 from lstmkit.jobs.question_answerer.predictor import QuestionAnswererPredictor
 from lstmkit.plots.text import shaded_text, story_figure
 
@@ -17,10 +17,12 @@ def attention_figure(predictor: QuestionAnswererPredictor, question: Question) -
     title = _question_and_answer(question, predictor.to_prediction(question, logits))
     model = predictor.answer_model
     if isinstance(model, AnswerClassifier):
-        return story_figure(model.step_labels(question)[1:], model.hop_weights(predictor.network, question), title)
+        sentences = model.codec.step_labels(question)[1:]
+        return story_figure(sentences, model.hop_weights(predictor.network, question), title)
     assert isinstance(model, SpanExtractor)
-    tokens = [visible_token(token) for token in model.step_labels(question)[model.question_length(question) :]]
-    probabilities = model.token_probabilities(question, logits, predictor.scaling.temperature).tolist()
+    codec = model.codec
+    tokens = [visible_token(token) for token in codec.step_labels(question)[codec.question_length(question) :]]
+    probabilities = codec.token_probabilities(question, logits, predictor.scaling.temperature).tolist()
     return shaded_text(tokens, probabilities, "probability of being in the answer", max(probabilities), title)
 
 

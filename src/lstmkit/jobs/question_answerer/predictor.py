@@ -9,13 +9,13 @@ import numpy as np
 from typing_extensions import Self
 
 from lstmkit.data.batch import Batch, Loader, Source
-from lstmkit.data.text.question_answering import Question
+from lstmkit.data.text.questions import AnswerPrediction, Question
 from lstmkit.evaluation.calibration import TemperatureScaling, fit_temperature
 from lstmkit.jobs.predictor import Predictor
 from lstmkit.jobs.question_answerer.methods import (
     ANSWER_MODELS,
-    AnswerModel,
-    AnswerPrediction,
+    AnswerClassifier,
+    SpanExtractor,
     TrainingData,
     choose_answer_model,
 )
@@ -40,7 +40,10 @@ class QuestionAnswererPredictor(Predictor[QuestionAnswererSettings]):
     """
 
     def __init__(
-        self, settings: QuestionAnswererSettings, answer_model: AnswerModel, most_frequent_answer: str
+        self,
+        settings: QuestionAnswererSettings,
+        answer_model: AnswerClassifier | SpanExtractor,
+        most_frequent_answer: str,
     ) -> None:
         super().__init__(settings)
         self.answer_model = answer_model
@@ -85,7 +88,7 @@ class QuestionAnswererPredictor(Predictor[QuestionAnswererSettings]):
 
     def to_prediction(self, question: Question, logits: np.ndarray) -> AnswerPrediction:
         """The most probable answer, with its calibrated probability."""
-        return self.answer_model.to_prediction(question, logits, self.scaling.temperature)
+        return self.answer_model.codec.to_prediction(question, logits, self.scaling.temperature)
 
     def answers(self, questions: Sequence[Question], progress: Progress | None = None) -> list[AnswerPrediction]:
         """The most probable answer to each question."""

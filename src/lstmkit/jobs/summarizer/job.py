@@ -7,12 +7,15 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from lstmkit.data.text.generated_text import GeneratedText
 from lstmkit.data.text.text_pairs import FORMATS, SUMMARIES, TextPairDataset, TextPairs, filter_by_length
+from lstmkit.decoding.beam_search_options import BEAM_SIZE
 from lstmkit.errors import DataError
+from lstmkit.export.graphs import JobExport
 from lstmkit.jobs.common.seq2seq_job import Seq2SeqJob, first_with_tokens
-from lstmkit.jobs.common.seq2seq_predictor import BEAM_SIZE, GeneratedText
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.summarizer import plots, report
+from lstmkit.jobs.summarizer.export import exported_summarizer
 from lstmkit.jobs.summarizer.metrics import evaluate_summaries
 from lstmkit.jobs.summarizer.predictor import SummarizerPredictor
 from lstmkit.jobs.summarizer.settings import SummarizerSettings
@@ -75,6 +78,9 @@ class Summarizer(SummarizerSettings, Seq2SeqJob[SummarizerPredictor]):
         return report.report_sections(
             self.predictor, self.full_evaluation, examples, self._num_too_long, self._num_truncated
         )
+
+    def exported(self) -> JobExport:
+        return exported_summarizer(self.predictor)
 
     def plot(self, data: Any, predictions: Sequence[GeneratedText]) -> Figure:
         """Attention of the first summary."""

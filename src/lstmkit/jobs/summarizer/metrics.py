@@ -12,9 +12,9 @@ from rouge_score.tokenizers import Tokenizer
 
 from lstmkit.data.text.lines import split_sentences
 from lstmkit.data.text.text_pairs import TextPairs
+from lstmkit.decoding.beam_search_options import BEAM_SIZE
 from lstmkit.evaluation.confidence import ScoredExamples
 from lstmkit.evaluation.text_metrics import is_ascii_text, words
-from lstmkit.jobs.common.seq2seq_predictor import BEAM_SIZE
 from lstmkit.jobs.common.text_retrieval import TranslationMemory
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.summarizer.baselines import lead, leading_words

@@ -7,19 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
 from typing_extensions import Self
 
+from lstmkit.data.text.generated_text import GeneratedText, InputSegment, split_into_segments
 from lstmkit.data.text.text_pairs import SUMMARIES, TextPairs
 from lstmkit.data.text.tokenizer import Tokenizer
 from lstmkit.jobs.common.seq2seq_predictor import (
-    GeneratedText,
     Seq2SeqPredictor,
     fit_tokenizers,
     load_tokenizers,
 )
-from lstmkit.jobs.common.seq2seq_search import InputSegment, split_into_segments
 from lstmkit.jobs.summarizer.settings import SummarizerSettings
 from lstmkit.progress import Progress
 
@@ -59,8 +56,9 @@ class SummarizerPredictor(Seq2SeqPredictor[SummarizerSettings]):
         segments = split_into_segments(lines, self.source_tokenizer, settings.max_tokens, settings.copy_mechanism)
         return [segment for segment in segments if segment.start == 0]
 
-    def max_output_tokens(self, lengths: Tensor) -> Tensor:
-        return torch.full_like(lengths, self.settings.max_summary_tokens)
+    @property
+    def max_output_tokens(self) -> tuple[int, int]:
+        return 0, self.settings.max_summary_tokens
 
     def count_truncated(self, texts: Sequence[str]) -> int:
         """Number of texts above ``max_tokens`` tokens."""

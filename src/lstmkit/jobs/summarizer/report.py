@@ -6,8 +6,8 @@ import statistics
 
 import pandas as pd
 
+from lstmkit.data.text.generated_text import GeneratedText
 from lstmkit.data.text.text_pairs import TextPairs
-from lstmkit.jobs.common.seq2seq_predictor import GeneratedText
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.summarizer.plots import MAX_ATTENTION_COLUMNS, plot_attention
 from lstmkit.jobs.summarizer.predictor import SummarizerPredictor

@@ -7,12 +7,15 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from lstmkit.data.text.generated_text import GeneratedText
 from lstmkit.data.text.text_pairs import FORMATS, TRANSLATIONS, TextPairDataset, TextPairs, filter_by_length
+from lstmkit.decoding.beam_search_options import BEAM_SIZE
 from lstmkit.errors import DataError
+from lstmkit.export.graphs import JobExport
 from lstmkit.jobs.common.seq2seq_job import Seq2SeqJob, first_with_tokens
-from lstmkit.jobs.common.seq2seq_predictor import BEAM_SIZE, GeneratedText
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.translator import plots, report
+from lstmkit.jobs.translator.export import exported_translator
 from lstmkit.jobs.translator.metrics import evaluate_translations
 from lstmkit.jobs.translator.predictor import TranslatorPredictor
 from lstmkit.jobs.translator.settings import TranslatorSettings
@@ -64,6 +67,9 @@ class Translator(TranslatorSettings, Seq2SeqJob[TranslatorPredictor]):
 
     def report_sections(self, examples: TextPairs) -> list[Section]:
         return report.report_sections(self.predictor, self.full_evaluation, examples, self._num_too_long)
+
+    def exported(self) -> JobExport:
+        return exported_translator(self.predictor)
 
     def plot(self, data: Any, predictions: Sequence[GeneratedText]) -> Figure:
         """Attention of the first translation."""

@@ -10,9 +10,9 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
 from lstmkit.data.text.text_pairs import TextPairs
+from lstmkit.decoding.beam_search_options import BEAM_SIZE
 from lstmkit.evaluation.confidence import ScoredExamples
 from lstmkit.evaluation.text_metrics import bleu_of_rows, bleu_tokenizer, corpus_bleu
-from lstmkit.jobs.common.seq2seq_predictor import BEAM_SIZE
 from lstmkit.jobs.common.text_retrieval import TranslationMemory
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.translator.predictor import TranslatorPredictor

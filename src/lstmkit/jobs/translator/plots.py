@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from lstmkit.jobs.common.seq2seq_predictor import GeneratedText
+from lstmkit.data.text.generated_text import GeneratedText
 from lstmkit.jobs.common.token_labels import visible_token
 from lstmkit.plots.text import attention_figure
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
-
+from lstmkit.data.text.generated_text import GeneratedText, InputSegment, split_into_segments
 from lstmkit.data.text.text_pairs import TRANSLATIONS
-from lstmkit.jobs.common.seq2seq_predictor import GeneratedText, Seq2SeqPredictor
-from lstmkit.jobs.common.seq2seq_search import InputSegment, split_into_segments
+from lstmkit.jobs.common.seq2seq_predictor import Seq2SeqPredictor
 from lstmkit.jobs.translator.settings import TranslatorSettings
 
 
@@ -28,5 +26,6 @@ class TranslatorPredictor(Seq2SeqPredictor[TranslatorSettings]):
         settings = self.settings
         return split_into_segments(lines, self.source_tokenizer, settings.max_tokens, settings.copy_mechanism)
 
-    def max_output_tokens(self, lengths: Tensor) -> Tensor:
-        return 2 * lengths + 10
+    @property
+    def max_output_tokens(self) -> tuple[int, int]:
+        return 2, 10

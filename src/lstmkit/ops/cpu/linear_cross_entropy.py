@@ -39,8 +39,10 @@ def is_supported(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
 def logits(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor | None:
     """``x weightᵀ + bias``, ``(N, V)``; ``None`` if gradients are needed or torch is as fast."""
     needs_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in (x, weight, bias))
-    pays_off = 1 < len(x) <= _MAX_ROWS and weight.numel() >= _MIN_WEIGHTS
-    if needs_gradient or not pays_off or not is_supported(x, weight, bias):
+    # The number of rows comes last: to compare it would fix it in an exported graph.
+    if needs_gradient or weight.numel() < _MIN_WEIGHTS or not is_supported(x, weight, bias):
+        return None
+    if not 1 < len(x) <= _MAX_ROWS:
         return None
     assert kernels.extension is not None
     result = x.new_empty(len(x), len(weight))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +34,18 @@ class Caption:
     n_best: tuple[tuple[str, float], ...]
     start: float = 0.0
     end: float = 0.0
+
+    def record(self) -> dict[str, Any]:
+        """The caption and what belongs to it, ready for JSON; weights and times are rounded."""
+        return {
+            "name": self.name,
+            "caption": self.text,
+            "score": self.score,
+            **({"start": round(self.start, 3), "end": round(self.end, 3)} if self.end else {}),
+            "n_best": [{"caption": text, "score": score} for text, score in self.n_best],
+            "tokens": list(self.tokens),
+            "attention": np.round(self.attention.astype(float), 4).tolist(),
+        }
 
 
 def captions_as_text(captions: Sequence[Caption]) -> str:
