@@ -16,6 +16,15 @@ from lstmkit.data.batch import Batch
 from lstmkit.data.files import load_npz
 from lstmkit.data.folders import visible_files
 from lstmkit.data.formats import DataFormat, check_format
+from lstmkit.data.ink.points import (
+    MAX_JUMP_RATIO,
+    MAX_TEXT_LENGTH,
+    encode_text,
+    find_jumps,
+    scale_offsets,
+    shift_right,
+    validate_points,
+)
 from lstmkit.data.ink.svg import read_svg
 from lstmkit.data.padding import pad_sequences
 from lstmkit.data.tables.native_frames import as_pandas
@@ -24,10 +33,6 @@ from lstmkit.data.tables.table import TABLES, Table, read_file
 from lstmkit.errors import DataError
 
 SPLITS = ("train", "valid", "test")
-MAX_POINTS = 100_000  #: Maximum points of a drawing.
-MAX_JUMP_RATIO = 1000  #: A drawing with an offset this many times the median is dropped as a recording error.
-MAX_TEXT_LENGTH = 10_000  #: Maximum characters of the text of a drawing.
-_MAX_OFFSET = 1e9  # between successive points
 _REQUIRED_COLUMNS = ("id", "x", "y", "pen")  # of a table
 
 
@@ -77,25 +82,6 @@ def offsets_to_strokes(points: np.ndarray) -> list[np.ndarray]:
     if points[0, :2].any():
         strokes[0] = np.concatenate([np.zeros((1, 2)), strokes[0]])
     return strokes
-
-
-def validate_points(points: np.ndarray, name: str) -> np.ndarray:
-    """Check offsets as in :class:`Ink`; return a copy as ``(T, 3)`` float32.
-
-    Raises:
-        DataError: The shape is wrong, a value is not finite, there are fewer than two points, or a pen is not 0 or 1.
-    """
-    if points.ndim != 2 or points.shape[1] != 3 or points.dtype.kind not in "iufb":
-        raise DataError(f"{name} has shape {points.shape}: give numbers (T, 3): dx, dy, pen lifted (0 or 1)")
-    if len(points) < 2:
-        raise DataError(f"{name} has {len(points)} point{'s' * (len(points) != 1)}: give at least 2")
-    if len(points) > MAX_POINTS:
-        raise DataError(f"{name} has {len(points):,} points, the maximum is {MAX_POINTS:,}: split it")
-    if not (np.abs(points[:, :2]) <= _MAX_OFFSET).all():
-        raise DataError(f"{name}: an offset is NaN or above {_MAX_OFFSET:g}: correct it, or remove the drawing")
-    if not np.isin(points[:, 2], (0, 1)).all():
-        raise DataError(f"{name}: the pen must be 0 (keeps drawing) or 1 (lifted after this point)")
-    return points.astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -299,15 +285,12 @@ def _drop_outliers(drawings: InkSet) -> InkSet:
     """Drop drawings with a jump of the pen, see :data:`MAX_JUMP_RATIO`."""
     if not len(drawings):
         raise DataError(f"{drawings.name} has no drawing: give at least one")
-    lengths = np.hypot(*np.concatenate([ink.points[:, :2] for ink in drawings.inks]).T)
-    starts = np.cumsum([0, *(len(ink.points) for ink in drawings.inks[:-1])])
-    max_lengths = np.maximum.reduceat(lengths, starts)
-    limit = MAX_JUMP_RATIO * float(np.median(lengths[lengths > 0])) if lengths.any() else 0.0
-    rows = np.flatnonzero(max_lengths <= limit).tolist()
+    jumps = find_jumps([ink.points for ink in drawings.inks])
+    rows = np.flatnonzero(~jumps.has_jump).tolist()
     if len(rows) == len(drawings):
         return drawings
-    first = drawings.inks[int(np.argmax(max_lengths > limit))].name
-    problem = f"a jump of over {MAX_JUMP_RATIO:,} times the usual offset ({limit / MAX_JUMP_RATIO:.3g})"
+    first = drawings.inks[int(np.argmax(jumps.has_jump))].name
+    problem = f"a jump of over {MAX_JUMP_RATIO:,} times the usual offset ({jumps.usual_offset:.3g})"
     if not rows:
         raise DataError(f"{drawings.name}: every drawing has {problem}, such as {first}: correct them")
     note = f"{len(drawings) - len(rows):,} drawings with {problem} were dropped, the first is {first}."
@@ -369,19 +352,3 @@ class InkDataset:
         points = self.points[number]
         last = (np.arange(start, end) == len(points) - 1).astype(np.float32)
         return shift_right(points)[start:end], np.column_stack([points[start:end], last])
-
-
-def scale_offsets(points: np.ndarray, scale: float) -> np.ndarray:
-    """Divide the offsets of ``(T, 3)`` by ``scale``; the pen is unchanged."""
-    return points / np.array([scale, scale, 1.0], dtype=np.float32)
-
-
-def shift_right(points: np.ndarray) -> np.ndarray:
-    """Previous point of each step ``(T, 3)``; zeros before the first (Graves 2013, section 2)."""
-    return np.concatenate([np.zeros_like(points[:1]), points[:-1]])
-
-
-def encode_text(text: str, characters: Sequence[str]) -> np.ndarray:
-    """Character ids ``(U,)`` from 1; 0 for an unknown character."""
-    ids = {character: i for i, character in enumerate(characters, 1)}
-    return np.array([ids.get(character, 0) for character in text], dtype=np.int64)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from lstmkit.data.batch import Batch, Loader
-from lstmkit.data.ink.strokes import MAX_POINTS, InkDataset, encode_text, scale_offsets
+from lstmkit.data.ink.points import MAX_POINTS, encode_text, scale_offsets
+from lstmkit.data.ink.strokes import InkDataset
 from lstmkit.errors import SettingError
 from lstmkit.jobs.handwriting_synthesizer.results import Handwriting, PointScores
 from lstmkit.models.base import Ensemble, Model, State

@@ -10,7 +10,8 @@ import torch
 from matplotlib.figure import Figure
 
 from lstmkit.data.batch import Batches, Loader
-from lstmkit.data.ink.strokes import FORMATS, Ink, InkSet, encode_text, read_strokes, scale_offsets, shift_right
+from lstmkit.data.ink.points import encode_text, scale_offsets, shift_right
+from lstmkit.data.ink.strokes import FORMATS, Ink, InkSet, read_strokes
 from lstmkit.data.text.lines import read_prompts
 from lstmkit.errors import DataError, SettingError
 from lstmkit.jobs.base import DataSplit, Job

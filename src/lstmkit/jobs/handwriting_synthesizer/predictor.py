@@ -10,7 +10,8 @@ import numpy as np
 from torch import nn
 from typing_extensions import Self
 
-from lstmkit.data.ink.strokes import MAX_POINTS, MAX_TEXT_LENGTH, Ink, InkDataset, InkSet
+from lstmkit.data.ink.points import MAX_POINTS, MAX_TEXT_LENGTH
+from lstmkit.data.ink.strokes import Ink, InkDataset, InkSet
 from lstmkit.errors import DataError, SettingError, listing
 from lstmkit.jobs.handwriting_synthesizer.baselines import (
     HandwritingBaselines,
