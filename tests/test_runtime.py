@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from job_cases import CASES, make
@@ -16,13 +15,13 @@ from lstmkit import runtime
 from lstmkit.errors import ModelFileError, UserError
 from lstmkit.jobs import job_names
 from lstmkit.jobs.base import Job
+from same_answers import assert_same, torch_noise
 
 pytest.importorskip("onnx", reason="ONNX export needs the extra export")
 pytest.importorskip("onnxruntime", reason="ONNX export needs the extra export")
 
 #: Options of predict with which the answers do not depend on random numbers.
 DETERMINISTIC: dict[str, dict[str, Any]] = {"language_model": {"max_tokens": 5, "temperature": 0.0}}
-CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
 
 def runtime_data(job: Job, name: str, data: Any) -> tuple[Any, dict[str, Any]]:
@@ -31,6 +30,12 @@ def runtime_data(job: Job, name: str, data: Any) -> tuple[Any, dict[str, Any]]:
         return [clip.frames for clip in job.read(data).inputs], {}
     if name == "classifier:audio":
         return data[0], {"sample_rate": data[2]}
+    if name == "transcriber":
+        return [features.tolist() for features in data[0]], {}
+    if name == "speech_synthesizer":
+        return data[1], {}
+    if name == "handwriting_synthesizer":
+        return [text for _, text in data], {"noise": torch_noise}
     return data[0] if isinstance(data, tuple) else data, {}
 
 
@@ -40,22 +45,6 @@ CASES_AND_OPTIONS = [
     if name.partition(":")[0] in runtime.job_names()
     for options in ({}, *case.options)
 ]
-
-
-def assert_same(got: Any, expected: Any, where: str = "answer") -> None:
-    """Equal but for rounding of floating-point numbers."""
-    if isinstance(expected, dict):
-        assert got.keys() == expected.keys(), where
-        for key, value in expected.items():
-            assert_same(got[key], value, f"{where}[{key!r}]")
-    elif isinstance(expected, (list, tuple, np.ndarray)):
-        assert len(got) == len(expected), where
-        for k, (one, other) in enumerate(zip(got, expected, strict=True)):
-            assert_same(one, other, f"{where}[{k}]")
-    elif isinstance(expected, (float, np.floating)):
-        np.testing.assert_allclose(got, expected, **CLOSE, err_msg=where)
-    else:
-        assert got == expected, where
 
 
 @pytest.mark.sampled(3)
@@ -96,7 +85,7 @@ print(json.dumps(answers))
 """
 
 
-@pytest.mark.parametrize("name", ["classifier", "language_model"])
+@pytest.mark.parametrize("name", ["classifier", "language_model", "speech_synthesizer", "transcriber"])
 def test_an_exported_job_runs_without_torch(name: str, tmp_path: Path):
     case, options = CASES[name], DETERMINISTIC.get(name, {})
     job = make(name).fit(case.data())

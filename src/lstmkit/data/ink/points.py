@@ -1,8 +1,9 @@
-"""Points of a pen ``(T, 3)``: checks, scale, and the ids of texts. Without torch, for exported models too."""
+"""Drawings as points of a pen: checks, scale, and the ids of texts. Without torch, for exported models too."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -15,8 +16,47 @@ MAX_TEXT_LENGTH = 10_000  #: Maximum characters of the text of a drawing.
 _MAX_OFFSET = 1e9  # between successive points
 
 
+@dataclass(frozen=True, eq=False)
+class Ink:
+    """One drawing. The pen starts on the paper, at the origin.
+
+    Attributes:
+        points: ``(T, 3)`` float32: dx (to the right) and dy (down) from the previous point, and whether the pen is
+            lifted after the point (1) or keeps drawing (0).
+        name: Its name in messages and figures.
+        text: The written text; ``""`` if unknown.
+
+    >>> [len(stroke) for stroke in Ink(np.array([[1, 0, 0], [0, 2, 1]], np.float32), "corner").strokes]
+    [3]
+    """
+
+    points: np.ndarray
+    name: str
+    text: str = ""
+
+    @property
+    def strokes(self) -> list[np.ndarray]:
+        """The strokes as positions ``(n, 2)`` each; the first one starts at the origin."""
+        return offsets_to_strokes(self.points)
+
+
+def offsets_to_strokes(points: np.ndarray) -> list[np.ndarray]:
+    """Convert offsets ``(T, 3)`` to strokes of positions ``(n, 2)``; a lifted pen ends a stroke.
+
+    >>> [line.tolist() for line in offsets_to_strokes(np.array([[1, 0, 0], [0, 2, 1], [3, 0, 0], [0, 1, 1]]))]
+    [[[0.0, 0.0], [1.0, 0.0], [1.0, 2.0]], [[4.0, 2.0], [4.0, 3.0]]]
+    """
+    if not len(points):
+        return []
+    positions = np.cumsum(points[:, :2].astype(np.float64), axis=0)
+    strokes = np.split(positions, np.flatnonzero(points[:-1, 2] > 0) + 1)
+    if points[0, :2].any():
+        strokes[0] = np.concatenate([np.zeros((1, 2)), strokes[0]])
+    return strokes
+
+
 def validate_points(points: np.ndarray, name: str) -> np.ndarray:
-    """Check offsets as in :class:`~lstmkit.data.ink.strokes.Ink`; return a copy as ``(T, 3)`` float32.
+    """Check offsets as in :class:`Ink`; return a copy as ``(T, 3)`` float32.
 
     Raises:
         DataError: The shape is wrong, a value is not finite, there are fewer than two points, or a pen is not 0 or 1.
@@ -32,6 +72,25 @@ def validate_points(points: np.ndarray, name: str) -> np.ndarray:
     if not np.isin(points[:, 2], (0, 1)).all():
         raise DataError(f"{name}: the pen must be 0 (keeps drawing) or 1 (lifted after this point)")
     return points.astype(np.float32)
+
+
+def validated_ink(points: np.ndarray, name: str, text: str, where: str) -> Ink:
+    """A drawing of offsets ``(T, 3)``, checked as in :func:`validate_points`; the pen is lifted after the last.
+
+    Args:
+        points: The offsets.
+        name: Name of the drawing.
+        text: Its text.
+        where: Name of the data in messages.
+
+    Raises:
+        DataError: As :func:`validate_points`, or the text is too long.
+    """
+    if len(text) > MAX_TEXT_LENGTH:
+        raise DataError(f"{where}, {name} has {len(text):,} characters, the maximum is {MAX_TEXT_LENGTH:,}: shorten it")
+    points = validate_points(points, f"{where}, {name}")
+    points[-1, 2] = 1.0
+    return Ink(points, name, " ".join(text.split()))
 
 
 class Jumps(NamedTuple):

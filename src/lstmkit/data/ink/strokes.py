@@ -18,12 +18,12 @@ from lstmkit.data.folders import visible_files
 from lstmkit.data.formats import DataFormat, check_format
 from lstmkit.data.ink.points import (
     MAX_JUMP_RATIO,
-    MAX_TEXT_LENGTH,
+    Ink,
     encode_text,
     find_jumps,
     scale_offsets,
     shift_right,
-    validate_points,
+    validated_ink,
 )
 from lstmkit.data.ink.svg import read_svg
 from lstmkit.data.padding import pad_sequences
@@ -43,45 +43,6 @@ FORMATS = (
     DataFormat("SVG", (".svg",), encoding="as the XML declares it", notes="The strokes of one drawing."),
     DataFormat("folder of SVG files", folder=True),
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Ink:
-    """One drawing. The pen starts on the paper, at the origin.
-
-    Attributes:
-        points: ``(T, 3)`` float32: dx (to the right) and dy (down) from the previous point, and whether the pen is
-            lifted after the point (1) or keeps drawing (0).
-        name: Its name in messages and figures.
-        text: The written text; ``""`` if unknown.
-
-    >>> [len(stroke) for stroke in Ink(np.array([[1, 0, 0], [0, 2, 1]], np.float32), "corner").strokes]
-    [3]
-    """
-
-    points: np.ndarray
-    name: str
-    text: str = ""
-
-    @property
-    def strokes(self) -> list[np.ndarray]:
-        """The strokes as positions ``(n, 2)`` each; the first one starts at the origin."""
-        return offsets_to_strokes(self.points)
-
-
-def offsets_to_strokes(points: np.ndarray) -> list[np.ndarray]:
-    """Convert offsets ``(T, 3)`` to strokes of positions ``(n, 2)``; a lifted pen ends a stroke.
-
-    >>> [line.tolist() for line in offsets_to_strokes(np.array([[1, 0, 0], [0, 2, 1], [3, 0, 0], [0, 1, 1]]))]
-    [[[0.0, 0.0], [1.0, 0.0], [1.0, 2.0]], [[4.0, 2.0], [4.0, 3.0]]]
-    """
-    if not len(points):
-        return []
-    positions = np.cumsum(points[:, :2].astype(np.float64), axis=0)
-    strokes = np.split(positions, np.flatnonzero(points[:-1, 2] > 0) + 1)
-    if points[0, :2].any():
-        strokes[0] = np.concatenate([np.zeros((1, 2)), strokes[0]])
-    return strokes
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +111,7 @@ def read_strokes(data: Any) -> InkSet:
             of the last, and optional ``texts``; or with these for each split (``train_strokes``, ``valid_offsets``, …).
             A table (``.csv``, ``.parquet``, …) or frame with one row per point and the columns ``id, x, y, pen`` and
             optional ``text``. An SVG file, a folder of them, or a list of paths. A list of drawings, each an array
-            ``(T, 3)`` as in :class:`Ink`, or a pair of an array and its text.
+            ``(T, 3)`` as in :class:`~lstmkit.data.ink.points.Ink`, or a pair of an array and its text.
 
     Raises:
         DataError: The data cannot be read, are empty, or have a drawing with fewer than two points.
@@ -223,7 +184,7 @@ def _drawings(arrays: dict[str, np.ndarray], prefix: str, where: str, unit: str)
         )
     ends = zip(offsets[:-1], offsets[1:], texts, strict=True)
     drawings = enumerate(((points[start:end], str(text)) for start, end, text in ends), 1)
-    return [_validated_ink(drawing, f"{unit} {i}", text, where) for i, (drawing, text) in drawings]
+    return [validated_ink(drawing, f"{unit} {i}", text, where) for i, (drawing, text) in drawings]
 
 
 def _from_table(table: Table) -> InkSet:
@@ -242,7 +203,7 @@ def _from_table(table: Table) -> InkSet:
     for name, drawing_rows in zip(names, rows, strict=True):
         if len({texts[row] for row in drawing_rows}) > 1:
             raise DataError(f"{table.name}: the rows of {name} have different texts: give one text per drawing")
-        inks.append(_validated_ink(_offsets(positions[drawing_rows]), name, texts[drawing_rows[0]], table.name))
+        inks.append(validated_ink(_offsets(positions[drawing_rows]), name, texts[drawing_rows[0]], table.name))
     return InkSet(tuple(inks), table.name, notes=tuple(table.notes))
 
 
@@ -257,7 +218,7 @@ def _from_svg(paths: Sequence[Path], name: str) -> InkSet:
         lines = read_svg(path)
         lifted = [np.arange(1, len(line) + 1) == len(line) for line in lines]
         positions = np.column_stack([np.concatenate(lines), np.concatenate(lifted)])
-        inks.append(_validated_ink(_offsets(positions), path.stem, "", path.name))
+        inks.append(validated_ink(_offsets(positions), path.stem, "", path.name))
     return InkSet(tuple(inks), name)
 
 
@@ -270,15 +231,7 @@ def _from_entry(entry: Any, name: str) -> Ink:
         array = np.asarray(points, dtype=np.float64)
     except (ValueError, TypeError):
         array = np.empty(0)
-    return _validated_ink(array, name, text, "the list")
-
-
-def _validated_ink(points: np.ndarray, name: str, text: str, where: str) -> Ink:
-    if len(text) > MAX_TEXT_LENGTH:
-        raise DataError(f"{where}, {name} has {len(text):,} characters, the maximum is {MAX_TEXT_LENGTH:,}: shorten it")
-    points = validate_points(points, f"{where}, {name}")
-    points[-1, 2] = 1.0  # the pen is always lifted after the last point
-    return Ink(points, name, " ".join(text.split()))
+    return validated_ink(array, name, text, "the list")
 
 
 def _drop_outliers(drawings: InkSet) -> InkSet:
