@@ -22,7 +22,10 @@ from same_answers import assert_same, torch_noise
 pytest.importorskip("onnx", reason="ONNX export needs the extra export")
 pytest.importorskip("onnxruntime", reason="ONNX export needs the extra export")
 
+pytestmark = pytest.mark.filterwarnings("ignore:low confidence")  # the networks are hardly trained
+
 RATE = 4000  # Hz
+LEARNS = {"lr": 0.02, "epochs": 25, "steps_per_epoch": 8, "hidden_size": 16, "dropout": 0.0}  # a few letters
 
 
 def exported(job: Job, folder: Path) -> ExportedJob:
@@ -48,7 +51,7 @@ def clip(text: str, seed: int = 0) -> np.ndarray:
 def listener(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, ExportedJob]:
     texts = [f"{a}{b}" for a in "ab" for b in "ab"] * 5
     options = {"bidirectional": request.param, "mean_normalization": request.param, "max_seconds": 1.0}
-    job = make("transcriber", sample_rate=RATE, n_mels=8, strides=(2,), lr=0.05, epochs=6, dropout=0.0, **options)
+    job = make("transcriber", sample_rate=RATE, n_mels=8, strides=(2,), **LEARNS, **options)
     job.fit(([(clip(text, seed), RATE) for seed, text in enumerate(texts)], texts))
     return job, exported(job, tmp_path_factory.mktemp("listener"))
 
@@ -93,7 +96,7 @@ def line(text: str, seed: int) -> np.ndarray:
 def test_text_lines_are_transcribed_as_by_the_job(reading_order: str, tmp_path: Path):
     texts = ["ab", "ba", "aab", "bb", "abb"] * 5
     options = {"height": 12, "conv_channels": 3, "line_normalization": False, "reading_order": reading_order}
-    job = make("transcriber", lr=0.05, epochs=6, dropout=0.0, image_augmentation=0.0, **options)
+    job = make("transcriber", **LEARNS, image_augmentation=0.0, **options)
     job.fit(([line(text, seed) for seed, text in enumerate(texts)], texts))
     images, without_torch = [line("abab", 70), line("b", 71)], exported(job, tmp_path / "export")
     assert_same_as(job, without_torch, images, images)
@@ -112,7 +115,7 @@ def strokes(text: str, seed: int) -> np.ndarray:
 
 def test_strokes_are_transcribed_as_by_the_job(tmp_path: Path):
     texts = ["ab", "ba", "aab", "bb", "abb"] * 5
-    job = make("transcriber", input_type="strokes", strides=(2,), lr=0.05, epochs=6, dropout=0.0)
+    job = make("transcriber", input_type="strokes", strides=(2,), **LEARNS)
     job.fit(([strokes(text, seed) for seed, text in enumerate(texts)], texts))
     inks, without_torch = [strokes("abab", 80), strokes("b", 81)], exported(job, tmp_path / "export")
     assert_same_as(job, without_torch, inks, [ink.tolist() for ink in inks])
@@ -128,7 +131,7 @@ def test_a_language_model_is_fused_and_an_ensemble_is_one_network(tmp_path: Path
     features = [np.repeat(np.eye(3)[["ab ".index(c) for c in text]], 4, axis=0) for text in texts]
     features = [one + 0.5 * rng.standard_normal(one.shape) for one in features]
     options = {"lm": str(tmp_path / "lm"), "beam_size": 4, "insertion_bonus": 0.5, "ensemble_size": 2}
-    job = make("transcriber", lr=0.05, epochs=6, dropout=0.0, **options).fit((features, texts))
+    job = make("transcriber", **LEARNS, **options).fit((features, texts))
     without_torch = exported(job, tmp_path / "export")
     assert sorted(without_torch.graphs) == ["language_model", "network"]
     assert_same_as(job, without_torch, features[:8], features[:8])

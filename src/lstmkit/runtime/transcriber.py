@@ -162,12 +162,12 @@ class Transcriber(ExportedJob):
         settings, seconds = self.settings, len(samples) / rate
         hop, window = settings["hop_length"], settings["window_length"]
         samples = samples_of(samples, number, rate, settings["sample_rate"])
-        (log_p,) = self.network(samples=np.pad(samples, (0, max(0, window - len(samples)))))
+        (frames,) = self.graphs["frames"](samples=np.pad(samples, (0, max(0, window - len(samples)))))
 
         def positions(steps: np.ndarray) -> np.ndarray:
             return np.minimum((steps * hop + (window - hop) / 2) / settings["sample_rate"], seconds)
 
-        return self._transcription(decoder(log_p), name, positions)
+        return self._transcription(self._decoded([frames], decoder)[0], name, positions)
 
 
 def _numbers(example: Any, name: str) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lstmkit.data.audio.log_mel import LogMelSpectrogram
 from lstmkit.export.graphs import Graph, JobExport, State, step_graph
 from lstmkit.frontends.features import FeatureFrontEnd
 from lstmkit.frontends.ink import StrokeFrontEnd
@@ -37,17 +38,22 @@ def exported_transcriber(predictor: TranscriberPredictor) -> JobExport:
         "insertion_bonus": chosen.insertion_bonus,
     }
     if isinstance(front_end, TextLineImageFrontEnd):
-        graph = _batched(_OfColumns(predictor.model), front_end.height)
+        graphs = {"network": _batched(_OfColumns(predictor.model), front_end.height)}
         settings |= {"height": front_end.height, "right_to_left": front_end.right_to_left}
     elif isinstance(front_end, LogMelFrontEnd):
-        graph, of_audio = _of_clips(predictor.model, front_end)
-        settings |= {**of_audio, "max_seconds": chosen.max_seconds, "streams": not chosen.bidirectional}
+        graphs = {"frames": _frames(front_end.mel), "network": _of_features(predictor.model, front_end.frames)}
+        settings |= {
+            "sample_rate": front_end.mel.sample_rate,
+            "window_length": front_end.mel.window_length,
+            "hop_length": front_end.mel.hop_length,
+            "max_seconds": chosen.max_seconds,
+            "streams": not chosen.bidirectional,
+        }
     else:
         assert isinstance(front_end, (FeatureFrontEnd, StrokeFrontEnd))
         features = front_end.points if isinstance(front_end, StrokeFrontEnd) else front_end
-        graph = _batched(_OfFeatures(predictor.model, features.preparation()), features.width)
+        graphs = {"network": _of_features(predictor.model, features)}
         settings |= {"features": features.width}
-    graphs = {"network": graph}
     if chosen.lm:
         graphs["language_model"] = _language_model(opened_language_model(chosen.lm), predictor.alphabet)
     return JobExport(graphs, settings)
@@ -62,13 +68,14 @@ def _batched(module: nn.Module, width: int) -> Graph:
     return Graph(module, inputs, {"inputs": ("batch", "time", None), "lengths": ("batch",)}, ["log_p"])
 
 
-def _of_clips(model: Model, front_end: LogMelFrontEnd) -> tuple[Graph, dict[str, Any]]:
-    """A graph of the samples ``(N,)`` of one clip, and settings."""
-    mel = front_end.mel
-    module = _OfClip(model, LogMel(mel), front_end.frames.preparation())
+def _of_features(model: Model, features: FeatureFrontEnd) -> Graph:
+    return _batched(_OfFeatures(model, features.preparation()), features.width)
+
+
+def _frames(mel: LogMelSpectrogram) -> Graph:
+    """A graph of the samples ``(N,)`` of a clip, at least one window, to frames ``(T, F)``."""
     samples = torch.zeros(mel.window_length + 40 * mel.hop_length)
-    settings = {"sample_rate": mel.sample_rate, "window_length": mel.window_length, "hop_length": mel.hop_length}
-    return Graph(module, {"samples": samples}, {"samples": ("steps",)}, ["log_p"]), settings
+    return Graph(LogMel(mel), {"samples": samples}, {"samples": ("steps",)}, ["frames"])
 
 
 class _OfColumns(nn.Module):
@@ -91,17 +98,6 @@ class _OfFeatures(_OfColumns):
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         return super().forward(self.preparation(inputs, lengths), lengths)
-
-
-class _OfClip(_OfFeatures):
-    """Samples ``(N,)`` to log-probabilities ``(S, 1 + V)``."""
-
-    def __init__(self, model: Model, mel: LogMel, preparation: SequenceStandardization) -> None:
-        super().__init__(model, preparation)
-        self.mel = mel
-
-    def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
-        return super().forward(self.mel(inputs).unsqueeze(0))[0]
 
 
 # ---- the language model ----------------------------------------------------------------------------------------------
