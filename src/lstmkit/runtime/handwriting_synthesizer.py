@@ -100,8 +100,8 @@ class HandwritingSynthesizer(ExportedJob):
         """The drawing of a task."""
         scale, text = self.settings["offset_scale"], self._one_hot(task.text)
         read = np.concatenate([np.zeros((1, 3), dtype=np.float32), scale_offsets(task.prime, scale)])
-        states = self.network.zero_states(rows=1)
-        for point in read:
+        mixture, _, states = self._step(read[0], text, self.network.zero_states(rows=1))
+        for point in read[1:]:
             mixture, _, states = self._step(point, text, states)
         points: list[np.ndarray] = []
         nll: list[float] = []

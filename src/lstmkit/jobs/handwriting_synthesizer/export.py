@@ -53,7 +53,7 @@ def exported_handwriting_synthesizer(predictor: HandwritingPredictor) -> JobExpo
             with torch.no_grad():
                 _, state = member(point.unsqueeze(1), member.initial_state(ids))
             states.append((state.window, state.middles, state.lower, state.upper))
-        return {"point": point, "text": state.text}, tuple(states)
+        return {"point": point, "text": members[0].initial_state(ids).text}, tuple(states)
 
     names = ["logits", "means", "log_deviations", "correlations", "pen"]
     if characters is None:
