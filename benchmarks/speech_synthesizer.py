@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from end_to_end import AS_TRAINED, AUDIO, main, row, stepper
 from lstmkit import LSTM
-from lstmkit.data.audio.griffin_lim import mel_to_audio
 from lstmkit.data.audio.log_mel import LogMelSpectrogram
+from lstmkit.data.audio.mel_inversion import mel_to_audio
 from lstmkit.data.batch import Batch
 from lstmkit.models.tacotron import StreamingDecoder, Tacotron, TacotronDecoder, guided_attention_penalty
 from lstmkit.modules.attention import LocationAttention

@@ -21,7 +21,8 @@ from lstmkit.cli import main
 from lstmkit.data import catalog
 from lstmkit.data.batch import Batch, Loader
 from lstmkit.data.ink.hershey_fonts import HERSHEY_FONTS, font_lines
-from lstmkit.data.ink.strokes import MAX_JUMP_RATIO, Ink, InkDataset, InkSet, offsets_to_strokes, read_strokes
+from lstmkit.data.ink.points import MAX_JUMP_RATIO, Ink, offsets_to_strokes
+from lstmkit.data.ink.strokes import InkDataset, InkSet, read_strokes
 from lstmkit.data.ink.svg import read_svg, render_svg
 from lstmkit.errors import DataError, SettingError, UserError
 from lstmkit.jobs.handwriting_synthesizer.baselines import baselines_from_text, fit_handwriting_baselines

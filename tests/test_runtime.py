@@ -23,6 +23,7 @@ from lstmkit.runtime.captioner import Captioner
 from lstmkit.runtime.question_answerer import QuestionAnswerer
 from lstmkit.runtime.summarizer import Summarizer
 from lstmkit.runtime.translator import Translator
+from same_answers import assert_same, torch_noise
 
 pytest.importorskip("onnx", reason="ONNX export needs the extra export")
 pytest.importorskip("onnxruntime", reason="ONNX export needs the extra export")
@@ -32,9 +33,6 @@ DETERMINISTIC: dict[str, dict[str, Any]] = {
     "language_model": {"max_tokens": 5, "temperature": 0.0},
     "music_composer": {"length": 8, "temperature": 0.0},
 }
-CLOSE = {"rtol": 1e-4, "atol": 1e-5}
-#: Values of records that are rounded to four digits: a difference in the seventh may be one in the fourth.
-ROUNDED = ("attention", "generation_probabilities")
 
 
 def runtime_data(job: Job, name: str, data: Any) -> tuple[Any, dict[str, Any]]:
@@ -54,6 +52,12 @@ def runtime_data(job: Job, name: str, data: Any) -> tuple[Any, dict[str, Any]]:
         return [tokens for tokens, _ in data], {}
     if name == "secondary_structure_predictor":
         return data[["id", "sequence"]].to_dict("records"), {}
+    if name == "transcriber":
+        return [features.tolist() for features in data[0]], {}
+    if name == "speech_synthesizer":
+        return data[1], {}
+    if name == "handwriting_synthesizer":
+        return [text for _, text in data], {"noise": torch_noise}
     return data[0] if isinstance(data, tuple) else data, {}
 
 
@@ -63,22 +67,6 @@ CASES_AND_OPTIONS = [
     if name.partition(":")[0] in runtime.job_names()
     for options in ({}, *case.options)
 ]
-
-
-def assert_same(got: Any, expected: Any, where: str = "answer", close: dict[str, float] = CLOSE) -> None:
-    """Equal but for rounding of floating-point numbers."""
-    if isinstance(expected, dict):
-        assert got.keys() == expected.keys(), where
-        for key, value in expected.items():
-            assert_same(got[key], value, f"{where}[{key!r}]", {"atol": 1.01e-4} if key in ROUNDED else close)
-    elif isinstance(expected, (list, tuple, np.ndarray)):
-        assert len(got) == len(expected), where
-        for k, (one, other) in enumerate(zip(got, expected, strict=True)):
-            assert_same(one, other, f"{where}[{k}]", close)
-    elif isinstance(expected, (float, np.floating)):
-        np.testing.assert_allclose(got, expected, **close, err_msg=where)
-    else:
-        assert got == expected, where
 
 
 @pytest.mark.sampled(3)
@@ -119,7 +107,18 @@ print(json.dumps(answers))
 """
 
 
-@pytest.mark.parametrize("name", ["classifier", "language_model", "question_answerer", "summarizer", "translator"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "classifier",
+        "language_model",
+        "question_answerer",
+        "speech_synthesizer",
+        "summarizer",
+        "transcriber",
+        "translator",
+    ],
+)
 def test_an_exported_job_runs_without_torch(name: str, tmp_path: Path):
     case, options = CASES[name], DETERMINISTIC.get(name, {})
     job = make(name).fit(case.data())

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 import lstmkit
 from lstmkit.data.audio.audio_io import AudioClip, encode_audio, read_audio
-from lstmkit.data.audio.griffin_lim import mel_to_audio, mel_to_power
 from lstmkit.data.audio.log_mel import LogMelSpectrogram
+from lstmkit.data.audio.mel_inversion import mel_to_audio, mel_to_power
 from lstmkit.data.audio.tts_corpus import SpeechCorpus, read_speech_corpus, trim_silence
 from lstmkit.data.batch import Batch
 from lstmkit.decoding.generation import roll_out

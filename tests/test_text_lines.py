@@ -12,8 +12,8 @@ from lstmkit import Transcriber, load
 from lstmkit.data.text.bidi import RIGHT_TO_LEFT, to_display
 from lstmkit.data.vision.image_io import normalize_text_line
 from lstmkit.data.vision.line_normalization import cut_line, find_line
+from lstmkit.decoding.transcription import AlignedText, Transcription
 from lstmkit.errors import DataError, SettingError
-from lstmkit.jobs.transcriber.results import AlignedText, Transcription
 from lstmkit.training.checkpoint import read_summed_json, write_summed_json
 
 image = pytest.importorskip("PIL.Image")

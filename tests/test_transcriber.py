@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 
 from lstmkit import LanguageModel, Transcriber, load
 from lstmkit.data.audio.audio_io import AudioClip, encode_audio
+from lstmkit.data.audio.pauses import split_at_pauses
 from lstmkit.data.batch import Batch
 from lstmkit.data.ink.resampling import resample_ink, validate_strokes
 from lstmkit.data.transcripts import Columns, normalize_text, read_transcripts
 from lstmkit.data.vision.image_io import normalize_text_line, read_grayscale_image
 from lstmkit.decoding.ctc import AlignedCharacter
+from lstmkit.decoding.transcription import join_transcriptions, to_transcription
 from lstmkit.errors import DataError, SettingError, UserError
 from lstmkit.jobs.transcriber.metrics import confusions, edit_distance, scores
-from lstmkit.jobs.transcriber.results import join_transcriptions, to_transcription
-from lstmkit.jobs.transcriber.streaming import split_at_pauses
 from lstmkit.layers.rnn import LSTM
 from lstmkit.models.sequence import CTCModel
 from lstmkit.modules.augmentation import SpecAugment, SpeedPerturbation, TextLineAugmentation
@@ -518,17 +518,17 @@ def test_segments_cover_the_recording(sizes: list[int], max_seconds: float, seed
     blocks = [np.random.default_rng(seed).standard_normal(size).astype(np.float32) for size in sizes]
     segments = list(split_at_pauses(iter(blocks), 500, max_seconds))
     whole = np.concatenate([np.zeros(0, np.float32), *blocks])
-    np.testing.assert_array_equal(np.concatenate([np.zeros(0, np.float32), *(p.samples for _, p in segments)]), whole)
-    starts = np.cumsum([0, *(len(segment.samples) for _, segment in segments)])[:-1]
+    np.testing.assert_array_equal(np.concatenate([np.zeros(0, np.float32), *(p for _, p in segments)]), whole)
+    starts = np.cumsum([0, *(len(segment) for _, segment in segments)])[:-1]
     assert [begin * 500 for begin, _ in segments] == pytest.approx(starts.tolist())
-    assert all(0 < len(segment.samples) <= max(1, round(max_seconds * 500)) for _, segment in segments)
+    assert all(0 < len(segment) <= max(1, round(max_seconds * 500)) for _, segment in segments)
 
 
 def test_a_recording_is_cut_at_a_pause():
     samples = np.ones(1000, dtype=np.float32)
     samples[800:860] = 0
     first, *_ = split_at_pauses([samples], 100, 9.0)
-    assert 800 < len(first[1].samples) < 860
+    assert 800 < len(first[1]) < 860
 
 
 # ---- unusual audio ---------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -73,10 +73,8 @@ class JobExport:
 # ---- graphs with a state ---------------------------------------------------------------------------------------------
 
 
-class StateExample(Protocol):
-    """Makes the inputs and the state of a step for some sizes, to find the dimensions that have these sizes."""
-
-    def __call__(self, **sizes: int) -> tuple[dict[str, Tensor], State]: ...
+#: Makes the inputs and the state of a step for sizes by name, to find the dimensions that have these sizes.
+StateExample = Callable[..., tuple[dict[str, Tensor], State]]
 
 
 def step_graph(
@@ -100,7 +98,7 @@ def step_graph(
     """
     inputs, state = example(**sizes)
     other_inputs, other_state = example(**{name: size + 10 for name, size in sizes.items()})
-    tensors = flatten(state)
+    tensors = [tensor.contiguous() for tensor in flatten(state)]  # strides with a size of the example would fix it
     named = {**inputs, **{f"state_{k}": tensor for k, tensor in enumerate(tensors)}}
     others = [*other_inputs.values(), *flatten(other_state)]
     dynamic = {

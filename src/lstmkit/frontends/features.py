@@ -11,6 +11,7 @@ import numpy as np
 from lstmkit.errors import DataError
 from lstmkit.frontends.standardized import StandardizedFrontEnd
 from lstmkit.modules.augmentation import SpecAugment, SpeedPerturbation
+from lstmkit.modules.preparation import SequenceStandardization
 from lstmkit.modules.sequence_convolutions import CausalConvEncoder
 from lstmkit.progress import Progress
 
@@ -57,8 +58,13 @@ class FeatureFrontEnd:
     def _center(self, inputs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         return [example - example.mean(axis=0) for example in inputs] if self.mean_normalization else inputs
 
+    @property
+    def width(self) -> int:
+        """Features per step."""
+        return self._scaler.width
+
     def build(self) -> CausalConvEncoder:
-        feature_size = self._scaler.width
+        feature_size = self.width
         masks = (
             SpecAugment(self.spec_augment_masks, 25, self.spec_augment_masks, max(1, feature_size // 5))
             if self.spec_augment_masks
@@ -68,6 +74,10 @@ class FeatureFrontEnd:
         return CausalConvEncoder(
             feature_size, self.channels, self.strides, dropout=self.dropout, masks=masks, tempo=tempo
         )
+
+    def preparation(self) -> SequenceStandardization:
+        """:meth:`encode` of padded features as a module, for exported graphs."""
+        return SequenceStandardization(self._scaler.preparation(), self.mean_normalization)
 
     def positions(self, example: np.ndarray, steps: np.ndarray) -> np.ndarray:
         """Index of the original step, which is that of the encoded step."""

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lstmkit.data.audio.log_mel import MIN_POWER, LogMelSpectrogram
+from lstmkit.modules.pooling import length_mask
 
 
 class Standardization(nn.Module):
@@ -31,6 +32,26 @@ class Standardization(nn.Module):
         values = values.double()
         rounded = values.clamp(-limit, limit).float().double()
         return ((torch.where(self.float64_columns, values, rounded) - self.mean) / self.std).float()
+
+
+class SequenceStandardization(nn.Module):
+    """Standardized sequences, perhaps relative to their means: ``(B, T, F)`` of lengths ``(B,)``; padding becomes 0.
+
+    Args:
+        standardization: Of the values.
+        mean_normalization: Whether to subtract the mean of each sequence first.
+    """
+
+    def __init__(self, standardization: Standardization, mean_normalization: bool) -> None:
+        super().__init__()
+        self.standardization, self.mean_normalization = standardization, mean_normalization
+
+    def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
+        mask = length_mask(values, lengths).unsqueeze(2)
+        if self.mean_normalization:
+            total = (values.double() * mask).sum(1, keepdim=True)
+            values = values - (total / mask.sum(1, keepdim=True)).to(values.dtype)
+        return self.standardization(values) * mask
 
 
 class LogMel(nn.Module):

@@ -28,6 +28,7 @@ _SHARED = (
     "graph",
     "label_sampling",
     "particles",
+    "pen",
     "sampling",
     "seq2seq",
     "sound",

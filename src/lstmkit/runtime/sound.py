@@ -20,12 +20,17 @@ def samples_of(clip: Any, number: int, from_rate: int, to_rate: int) -> np.ndarr
         to_rate: The model's sample rate in Hz.
 
     Raises:
-        DataError: The clip is empty or has several channels.
+        DataError: The clip is empty, has several channels, or a sample that is no finite number.
         MissingLibraryError: The rates differ and ``soxr`` is not installed.
     """
-    samples = np.ascontiguousarray(clip, dtype=np.float32)
+    try:
+        samples = np.ascontiguousarray(clip, dtype=np.float32)
+    except (TypeError, ValueError) as err:
+        raise DataError(f"clip {number} is no array of numbers: give the samples of one channel") from err
     if samples.ndim != 1 or not len(samples):
         raise DataError(f"clip {number} has shape {samples.shape}: give the samples of one channel")
+    if not np.isfinite(samples).all():
+        raise DataError(f"clip {number} has a sample that is NaN or infinite: correct it")
     if from_rate in (0, to_rate):
         return samples
     resampled = import_library("soxr", "sound", "another sample rate").resample(samples, from_rate, to_rate)

@@ -1,66 +1,88 @@
-"""Griffin-Lim: reconstruct a waveform from a log-mel spectrogram."""
+"""Fast Griffin-Lim: phases for a magnitude spectrogram. With numpy alone, for exported models too."""
 
 from __future__ import annotations
 
 import numpy as np
-import torch
 
-from lstmkit.data.audio.log_mel import LogMelSpectrogram
-from lstmkit.libraries import imports_of
-
-_NNLS_ITERATIONS = 40  # multiplicative updates; more hardly lower the error
+_MOMENTUM = 0.99  # as in librosa
 
 
-def mel_to_audio(mel: LogMelSpectrogram, frames: np.ndarray, iterations: int = 60) -> np.ndarray:
-    """Reconstruct a waveform whose log-mel spectrogram approximates ``frames``.
-
-    The power spectrum is the non-negative least-squares solution for the mel bands. Phases start at random with a fixed
-    seed; the fast Griffin-Lim algorithm makes them consistent (Griffin and Lim 1984; Perraudin, Balazs, Søndergaard
-    2013).
+def waveform(
+    magnitudes: np.ndarray, frames: int, iterations: int, n_fft: int, hop_length: int, window_length: int
+) -> np.ndarray:
+    """The samples ``((frames - 1) * hop_length + window_length,)`` float32 of the first frames of a spectrogram.
 
     Args:
-        mel: Parameters of the spectrogram.
-        frames: ``(T, F)``, natural logarithm of power.
-        iterations: Griffin-Lim iterations.
-
-    Returns:
-        Samples ``((T - 1) * hop_length + window_length,)`` float32 at the sample rate of ``mel``.
-
-    >>> mel = LogMelSpectrogram(sample_rate=8000, n_mels=40, window_seconds=0.032, hop_seconds=0.008)
-    >>> mel_to_audio(mel, np.zeros((10, 40), np.float32), iterations=2).shape
-    (832,)
+        magnitudes: ``(T, n_fft / 2 + 1)``, with at least :func:`min_frames` frames.
+        frames: Number of frames, at most ``T``; frame 0 begins at sample 0.
+        iterations: Of the algorithm.
+        n_fft: FFT size.
+        hop_length, window_length: In samples.
     """
-    with imports_of("sound", "audio"):
-        from librosa import griffinlim
-
-    # librosa needs at least one FFT window; pad with silence.
-    min_frames = mel.n_fft // mel.hop_length + 2
-    padded = np.pad(frames, ((0, max(0, min_frames - len(frames))), (0, 0)), constant_values=frames.min())
-    magnitudes = np.sqrt(mel_to_power(mel, padded)).T
-    count = (len(frames) - 1) * mel.hop_length + mel.window_length
-    samples = griffinlim(
-        magnitudes,
-        n_iter=iterations,
-        hop_length=mel.hop_length,
-        win_length=mel.window_length,
-        n_fft=mel.n_fft,
-        random_state=0,
-    )
-    # librosa centers the first frame at sample 0; here the first frame begins at sample 0.
-    offset = mel.window_length // 2
+    count = (frames - 1) * hop_length + window_length
+    samples = griffin_lim(magnitudes, iterations, n_fft, hop_length, window_length)
+    offset = window_length // 2  # griffin_lim centers frame 0 at sample 0
     return np.pad(samples, (offset, max(0, count - offset - len(samples))))[:count].astype(np.float32)
 
 
-def mel_to_power(mel: LogMelSpectrogram, frames: np.ndarray) -> np.ndarray:
-    """Non-negative power spectrum ``(T, n_fft / 2 + 1)`` whose mel bands approximate ``frames (T, F)``.
+def min_frames(n_fft: int, hop_length: int) -> int:
+    """The frames that :func:`griffin_lim` needs: its signal then has a whole FFT window."""
+    return n_fft // hop_length + 2
 
-    Multiplicative updates (Lee and Seung 2001, "Algorithms for Non-negative Matrix Factorization"), initialized by the
-    pseudo-inverse.
+
+def griffin_lim(magnitudes: np.ndarray, iterations: int, n_fft: int, hop_length: int, window_length: int) -> np.ndarray:
+    """A signal whose short-time Fourier transform has about these magnitudes.
+
+    Phases start at random with a fixed seed, and each iteration makes them more consistent (Griffin and Lim 1984;
+    Perraudin, Balazs, Søndergaard 2013). It gives the samples of ``librosa.griffinlim`` with ``random_state=0``.
+
+    Args:
+        magnitudes: ``(T, n_fft / 2 + 1)`` float32, with at least :func:`min_frames` frames.
+        iterations: At least 1.
+        n_fft: FFT size.
+        hop_length, window_length: In samples; the window is Hann's.
+
+    Returns:
+        ``((T - 1) * hop_length,)`` float32; frame 0 is centered at sample 0.
+
+    >>> griffin_lim(np.ones((10, 9), np.float32), iterations=2, n_fft=16, hop_length=4, window_length=12).shape
+    (36,)
     """
-    filters = mel.filters
-    bands = torch.from_numpy(np.ascontiguousarray(frames, dtype=np.float32)).exp()
-    power = (bands @ torch.linalg.pinv(filters)).clamp(min=1e-8)
-    target = bands @ filters.T
-    for _ in range(_NNLS_ITERATIONS):
-        power = power * target / ((power @ filters) @ filters.T).clamp(min=1e-12)
-    return power.numpy()
+    window = _window(n_fft, window_length)
+    phases = 2 * np.pi * np.random.RandomState(0).random(magnitudes.T.shape).T
+    spectrum = (np.cos(phases) + 1j * np.sin(phases)).astype(np.complex64) * magnitudes
+    before: np.ndarray | None = None
+    for _ in range(iterations):
+        rebuilt = _spectrum(_signal(spectrum, window, hop_length), window, hop_length)
+        spectrum = rebuilt if before is None else rebuilt - np.float32(_MOMENTUM / (1 + _MOMENTUM)) * before
+        spectrum = spectrum / (np.abs(spectrum) + np.finfo(np.float32).tiny) * magnitudes
+        before = rebuilt
+    return _signal(spectrum, window, hop_length)
+
+
+def _window(n_fft: int, length: int) -> np.ndarray:
+    """A periodic Hann window in the middle of ``(n_fft,)``."""
+    window = np.zeros(n_fft)
+    start = (n_fft - length) // 2
+    window[start : start + length] = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
+    return window
+
+
+def _spectrum(signal: np.ndarray, window: np.ndarray, hop: int) -> np.ndarray:
+    """The transform ``(T, bins)`` of frames centered at the multiples of the hop; beyond the ends are zeros."""
+    padded = np.pad(signal, len(window) // 2)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, len(window))[::hop]
+    return np.fft.rfft(frames * window).astype(np.complex64)
+
+
+def _signal(spectrum: np.ndarray, window: np.ndarray, hop: int) -> np.ndarray:
+    """The signal ``((T - 1) * hop,)`` whose transform is nearest to ``spectrum``: weighted overlapping frames."""
+    frames = np.fft.irfft(spectrum, n=len(window)) * window
+    total, weight = (np.zeros(hop * (len(frames) - 1) + len(window)) for _ in range(2))
+    squared = window**2
+    for t, frame in enumerate(frames):
+        total[t * hop : t * hop + len(window)] += frame
+        weight[t * hop : t * hop + len(window)] += squared
+    start = len(window) // 2
+    total, weight = (values[start : start + hop * (len(frames) - 1)] for values in (total, weight))
+    return (total / np.where(weight > np.finfo(np.float32).tiny, weight, 1.0)).astype(np.float32)

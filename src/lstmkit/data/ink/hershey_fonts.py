@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from lstmkit.data.ink.strokes import Ink, InkSet
+from lstmkit.data.ink.points import Ink
+from lstmkit.data.ink.strokes import InkSet
 from lstmkit.errors import DataError, listing
 from lstmkit.libraries import imports_of
 

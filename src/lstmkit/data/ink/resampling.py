@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstmkit.data.ink.strokes import validate_points
+from lstmkit.data.ink.points import validate_points
 from lstmkit.errors import DataError
 
 POINT_SPACING = 0.06  #: Distance between resampled points, relative to the height of the ink.

@@ -16,6 +16,15 @@ from lstmkit.data.batch import Batch
 from lstmkit.data.files import load_npz
 from lstmkit.data.folders import visible_files
 from lstmkit.data.formats import DataFormat, check_format
+from lstmkit.data.ink.points import (
+    MAX_JUMP_RATIO,
+    Ink,
+    encode_text,
+    find_jumps,
+    scale_offsets,
+    shift_right,
+    validated_ink,
+)
 from lstmkit.data.ink.svg import read_svg
 from lstmkit.data.padding import pad_sequences
 from lstmkit.data.tables.native_frames import as_pandas
@@ -24,10 +33,6 @@ from lstmkit.data.tables.table import TABLES, Table, read_file
 from lstmkit.errors import DataError
 
 SPLITS = ("train", "valid", "test")
-MAX_POINTS = 100_000  #: Maximum points of a drawing.
-MAX_JUMP_RATIO = 1000  #: A drawing with an offset this many times the median is dropped as a recording error.
-MAX_TEXT_LENGTH = 10_000  #: Maximum characters of the text of a drawing.
-_MAX_OFFSET = 1e9  # between successive points
 _REQUIRED_COLUMNS = ("id", "x", "y", "pen")  # of a table
 
 
@@ -38,64 +43,6 @@ FORMATS = (
     DataFormat("SVG", (".svg",), encoding="as the XML declares it", notes="The strokes of one drawing."),
     DataFormat("folder of SVG files", folder=True),
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Ink:
-    """One drawing. The pen starts on the paper, at the origin.
-
-    Attributes:
-        points: ``(T, 3)`` float32: dx (to the right) and dy (down) from the previous point, and whether the pen is
-            lifted after the point (1) or keeps drawing (0).
-        name: Its name in messages and figures.
-        text: The written text; ``""`` if unknown.
-
-    >>> [len(stroke) for stroke in Ink(np.array([[1, 0, 0], [0, 2, 1]], np.float32), "corner").strokes]
-    [3]
-    """
-
-    points: np.ndarray
-    name: str
-    text: str = ""
-
-    @property
-    def strokes(self) -> list[np.ndarray]:
-        """The strokes as positions ``(n, 2)`` each; the first one starts at the origin."""
-        return offsets_to_strokes(self.points)
-
-
-def offsets_to_strokes(points: np.ndarray) -> list[np.ndarray]:
-    """Convert offsets ``(T, 3)`` to strokes of positions ``(n, 2)``; a lifted pen ends a stroke.
-
-    >>> [line.tolist() for line in offsets_to_strokes(np.array([[1, 0, 0], [0, 2, 1], [3, 0, 0], [0, 1, 1]]))]
-    [[[0.0, 0.0], [1.0, 0.0], [1.0, 2.0]], [[4.0, 2.0], [4.0, 3.0]]]
-    """
-    if not len(points):
-        return []
-    positions = np.cumsum(points[:, :2].astype(np.float64), axis=0)
-    strokes = np.split(positions, np.flatnonzero(points[:-1, 2] > 0) + 1)
-    if points[0, :2].any():
-        strokes[0] = np.concatenate([np.zeros((1, 2)), strokes[0]])
-    return strokes
-
-
-def validate_points(points: np.ndarray, name: str) -> np.ndarray:
-    """Check offsets as in :class:`Ink`; return a copy as ``(T, 3)`` float32.
-
-    Raises:
-        DataError: The shape is wrong, a value is not finite, there are fewer than two points, or a pen is not 0 or 1.
-    """
-    if points.ndim != 2 or points.shape[1] != 3 or points.dtype.kind not in "iufb":
-        raise DataError(f"{name} has shape {points.shape}: give numbers (T, 3): dx, dy, pen lifted (0 or 1)")
-    if len(points) < 2:
-        raise DataError(f"{name} has {len(points)} point{'s' * (len(points) != 1)}: give at least 2")
-    if len(points) > MAX_POINTS:
-        raise DataError(f"{name} has {len(points):,} points, the maximum is {MAX_POINTS:,}: split it")
-    if not (np.abs(points[:, :2]) <= _MAX_OFFSET).all():
-        raise DataError(f"{name}: an offset is NaN or above {_MAX_OFFSET:g}: correct it, or remove the drawing")
-    if not np.isin(points[:, 2], (0, 1)).all():
-        raise DataError(f"{name}: the pen must be 0 (keeps drawing) or 1 (lifted after this point)")
-    return points.astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +111,7 @@ def read_strokes(data: Any) -> InkSet:
             of the last, and optional ``texts``; or with these for each split (``train_strokes``, ``valid_offsets``, …).
             A table (``.csv``, ``.parquet``, …) or frame with one row per point and the columns ``id, x, y, pen`` and
             optional ``text``. An SVG file, a folder of them, or a list of paths. A list of drawings, each an array
-            ``(T, 3)`` as in :class:`Ink`, or a pair of an array and its text.
+            ``(T, 3)`` as in :class:`~lstmkit.data.ink.points.Ink`, or a pair of an array and its text.
 
     Raises:
         DataError: The data cannot be read, are empty, or have a drawing with fewer than two points.
@@ -237,7 +184,7 @@ def _drawings(arrays: dict[str, np.ndarray], prefix: str, where: str, unit: str)
         )
     ends = zip(offsets[:-1], offsets[1:], texts, strict=True)
     drawings = enumerate(((points[start:end], str(text)) for start, end, text in ends), 1)
-    return [_validated_ink(drawing, f"{unit} {i}", text, where) for i, (drawing, text) in drawings]
+    return [validated_ink(drawing, f"{unit} {i}", text, where) for i, (drawing, text) in drawings]
 
 
 def _from_table(table: Table) -> InkSet:
@@ -256,7 +203,7 @@ def _from_table(table: Table) -> InkSet:
     for name, drawing_rows in zip(names, rows, strict=True):
         if len({texts[row] for row in drawing_rows}) > 1:
             raise DataError(f"{table.name}: the rows of {name} have different texts: give one text per drawing")
-        inks.append(_validated_ink(_offsets(positions[drawing_rows]), name, texts[drawing_rows[0]], table.name))
+        inks.append(validated_ink(_offsets(positions[drawing_rows]), name, texts[drawing_rows[0]], table.name))
     return InkSet(tuple(inks), table.name, notes=tuple(table.notes))
 
 
@@ -271,7 +218,7 @@ def _from_svg(paths: Sequence[Path], name: str) -> InkSet:
         lines = read_svg(path)
         lifted = [np.arange(1, len(line) + 1) == len(line) for line in lines]
         positions = np.column_stack([np.concatenate(lines), np.concatenate(lifted)])
-        inks.append(_validated_ink(_offsets(positions), path.stem, "", path.name))
+        inks.append(validated_ink(_offsets(positions), path.stem, "", path.name))
     return InkSet(tuple(inks), name)
 
 
@@ -284,30 +231,19 @@ def _from_entry(entry: Any, name: str) -> Ink:
         array = np.asarray(points, dtype=np.float64)
     except (ValueError, TypeError):
         array = np.empty(0)
-    return _validated_ink(array, name, text, "the list")
-
-
-def _validated_ink(points: np.ndarray, name: str, text: str, where: str) -> Ink:
-    if len(text) > MAX_TEXT_LENGTH:
-        raise DataError(f"{where}, {name} has {len(text):,} characters, the maximum is {MAX_TEXT_LENGTH:,}: shorten it")
-    points = validate_points(points, f"{where}, {name}")
-    points[-1, 2] = 1.0  # the pen is always lifted after the last point
-    return Ink(points, name, " ".join(text.split()))
+    return validated_ink(array, name, text, "the list")
 
 
 def _drop_outliers(drawings: InkSet) -> InkSet:
     """Drop drawings with a jump of the pen, see :data:`MAX_JUMP_RATIO`."""
     if not len(drawings):
         raise DataError(f"{drawings.name} has no drawing: give at least one")
-    lengths = np.hypot(*np.concatenate([ink.points[:, :2] for ink in drawings.inks]).T)
-    starts = np.cumsum([0, *(len(ink.points) for ink in drawings.inks[:-1])])
-    max_lengths = np.maximum.reduceat(lengths, starts)
-    limit = MAX_JUMP_RATIO * float(np.median(lengths[lengths > 0])) if lengths.any() else 0.0
-    rows = np.flatnonzero(max_lengths <= limit).tolist()
+    jumps = find_jumps([ink.points for ink in drawings.inks])
+    rows = np.flatnonzero(~jumps.has_jump).tolist()
     if len(rows) == len(drawings):
         return drawings
-    first = drawings.inks[int(np.argmax(max_lengths > limit))].name
-    problem = f"a jump of over {MAX_JUMP_RATIO:,} times the usual offset ({limit / MAX_JUMP_RATIO:.3g})"
+    first = drawings.inks[int(np.argmax(jumps.has_jump))].name
+    problem = f"a jump of over {MAX_JUMP_RATIO:,} times the usual offset ({jumps.usual_offset:.3g})"
     if not rows:
         raise DataError(f"{drawings.name}: every drawing has {problem}, such as {first}: correct them")
     note = f"{len(drawings) - len(rows):,} drawings with {problem} were dropped, the first is {first}."
@@ -369,19 +305,3 @@ class InkDataset:
         points = self.points[number]
         last = (np.arange(start, end) == len(points) - 1).astype(np.float32)
         return shift_right(points)[start:end], np.column_stack([points[start:end], last])
-
-
-def scale_offsets(points: np.ndarray, scale: float) -> np.ndarray:
-    """Divide the offsets of ``(T, 3)`` by ``scale``; the pen is unchanged."""
-    return points / np.array([scale, scale, 1.0], dtype=np.float32)
-
-
-def shift_right(points: np.ndarray) -> np.ndarray:
-    """Previous point of each step ``(T, 3)``; zeros before the first (Graves 2013, section 2)."""
-    return np.concatenate([np.zeros_like(points[:1]), points[:-1]])
-
-
-def encode_text(text: str, characters: Sequence[str]) -> np.ndarray:
-    """Character ids ``(U,)`` from 1; 0 for an unknown character."""
-    ids = {character: i for i, character in enumerate(characters, 1)}
-    return np.array([ids.get(character, 0) for character in text], dtype=np.int64)

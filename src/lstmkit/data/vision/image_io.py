@@ -14,6 +14,7 @@ import numpy as np
 from lstmkit.data.arrays import as_array
 from lstmkit.data.files import check_decoded_size, open_file, read_bytes, reading
 from lstmkit.data.formats import DataFormat
+from lstmkit.data.vision.shades import MAX_LINE_WIDTH, ink_of
 from lstmkit.errors import DataError
 from lstmkit.libraries import import_library
 
@@ -23,11 +24,9 @@ IMAGE = DataFormat(
     FILE_SUFFIXES,
     notes="One still image: not animated, one page. Transparency becomes white; EXIF rotation is applied.",
 )
-MAX_LINE_WIDTH = 20_000  #: Maximum width in pixels of a text line at its normalized height.
 _MEMORY_PER_PIXEL = 16  # bytes, while an image is converted
 _MIN_FRAME_SECONDS, _DEFAULT_FRAME_SECONDS = 0.02, 0.1  # of an animation
 _THUMBNAIL_SIZE = 8  # pixels
-_MIN_CONTRAST = 0.05  # between ink and paper, of the range from black to white
 
 
 def read_grayscale_image(source: Path | bytes, name: str = "") -> np.ndarray:
@@ -233,36 +232,15 @@ def normalize_text_line(image: np.ndarray, height: int, name: str) -> np.ndarray
     Raises:
         DataError: The image has no contrast, or is too wide.
     """
-    values = image.astype(np.float32) / 255
-    paper, ink = line_shades(values, name)
+    darkness = ink_of(image, name)
     width = max(1, round(image.shape[1] * height / image.shape[0]))
     if width > MAX_LINE_WIDTH:
         raise DataError(
             f"{name} is {image.shape[1]} by {image.shape[0]} pixels, too wide for a text line: split it into lines"
         )
     pillow = import_pillow("PIL.Image")
-    darkness = ((paper - values) / (paper - ink)).clip(0, 1)
-    scaled = pillow.fromarray(darkness.astype(np.float32)).resize((width, height), pillow.Resampling.BILINEAR)
+    scaled = pillow.fromarray(darkness).resize((width, height), pillow.Resampling.BILINEAR)
     return np.ascontiguousarray(np.asarray(scaled, dtype=np.float32).T)
-
-
-def line_shades(values: np.ndarray, name: str) -> tuple[float, float]:
-    """Shades of paper and ink of a text line: the median, and the shade farthest from it.
-
-    Args:
-        values: From 0 (black) to 1, of any shape.
-        name: Name in messages.
-
-    Raises:
-        DataError: The image has no contrast.
-    """
-    dark, paper, light = np.percentile(values, (0.5, 50, 99.5)).tolist()
-    ink = dark if paper - dark >= light - paper else light
-    if abs(paper - ink) < _MIN_CONTRAST:  # thin strokes may cover less than 0.5 %
-        ink = min((float(values.min()), float(values.max())), key=lambda end: -abs(end - paper))
-    if abs(paper - ink) < _MIN_CONTRAST:
-        raise DataError(f"{name} shows no text line (no contrast): leave it out")
-    return paper, ink
 
 
 def import_pillow(name: str) -> Any:

@@ -13,7 +13,8 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
-from lstmkit.data.vision.image_io import import_pillow, line_shades
+from lstmkit.data.vision.image_io import import_pillow
+from lstmkit.data.vision.shades import line_shades
 
 VERSION = 1  #: Of what the functions here do; saved models state it.
 MAX_ANGLE = 12.0  #: Largest skew in degrees that is searched.

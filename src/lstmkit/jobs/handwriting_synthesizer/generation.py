@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lstmkit.data.batch import Batch, Loader
-from lstmkit.data.ink.strokes import MAX_POINTS, InkDataset, encode_text, scale_offsets
-from lstmkit.errors import SettingError
+from lstmkit.data.ink.points import encode_text, scale_offsets
+from lstmkit.data.ink.strokes import InkDataset
+from lstmkit.decoding.handwriting import MIN_POINTS, GenerationOptions, HandwritingTask
 from lstmkit.jobs.handwriting_synthesizer.results import Handwriting, PointScores
 from lstmkit.models.base import Ensemble, Model, State
 from lstmkit.models.soft_window import SoftWindowModel, reached_end_of_text
@@ -20,44 +20,7 @@ from lstmkit.modules.mixture_density import NOISE_SIZE, MixtureDensityHead, PenM
 from lstmkit.progress import Progress
 from lstmkit.training.predict import predict
 
-MAX_BIAS = 20.0
 _BATCH_SIZE = 64  # drawings that are scored together
-_MIN_POINTS = 2  # points of a drawing
-
-
-class GenerationOptions(NamedTuple):
-    """How to generate; see :meth:`lstmkit.HandwritingSynthesizer.generate`."""
-
-    bias: float = 0.0
-    seed: int = 0
-    max_new_points: int = 0
-    prime_points: int = -1
-
-    def check(self) -> None:
-        """Raise SettingError if a value is out of range."""
-        if not 0 <= self.bias <= MAX_BIAS or not 0 <= self.seed < 2**32:
-            raise SettingError(f"bias must be within 0…{MAX_BIAS:g}, seed within 0…2³²; got {self.bias:g}, {self.seed}")
-        if not 0 <= self.max_new_points <= MAX_POINTS or self.prime_points < -1:
-            raise SettingError(
-                f"max_new_points must be 1 to {MAX_POINTS:,} (or 0 for the model's own limit), prime_points at least 0 "
-                f"(or -1 for all); got {self.max_new_points}, {self.prime_points}"
-            )
-
-
-class HandwritingTask(NamedTuple):
-    """One drawing to generate.
-
-    Attributes:
-        text: What to write, the prime's text included; ``""`` without a text.
-        prime: ``(T, 3)`` points to continue from, in the data's unit.
-        max_points: Maximum number of new points.
-        name: Name of the drawing.
-    """
-
-    text: str
-    prime: np.ndarray
-    max_points: int
-    name: str
 
 
 class _PenPredictions:
@@ -161,7 +124,7 @@ def generate_handwriting(
             point = mixture.sample(noise, options.bias)
             points.append(point)
             nll.append(float(mixture.nll(point)[:2].sum()) + 2 * math.log(offset_scale))
-            may_end = len(task.prime) + len(points) >= _MIN_POINTS
+            may_end = len(task.prime) + len(points) >= MIN_POINTS
             ended = may_end and bool(point[3] > 0)
             if ended or (may_end and len(points) >= task.max_points):
                 break

@@ -10,14 +10,18 @@ import torch
 from matplotlib.figure import Figure
 
 from lstmkit.data.batch import Batches, Loader
-from lstmkit.data.ink.strokes import FORMATS, Ink, InkSet, encode_text, read_strokes, scale_offsets, shift_right
+from lstmkit.data.ink.points import Ink, encode_text, scale_offsets, shift_right
+from lstmkit.data.ink.strokes import FORMATS, InkSet, read_strokes
 from lstmkit.data.text.lines import read_prompts
+from lstmkit.decoding.handwriting import GenerationOptions
 from lstmkit.errors import DataError, SettingError
+from lstmkit.export.graphs import JobExport
 from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.common.splitting import inspection_rows, random_split
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.handwriting_synthesizer import metrics, report
-from lstmkit.jobs.handwriting_synthesizer.generation import GenerationOptions, head_of
+from lstmkit.jobs.handwriting_synthesizer.export import exported_handwriting_synthesizer
+from lstmkit.jobs.handwriting_synthesizer.generation import head_of
 from lstmkit.jobs.handwriting_synthesizer.plots import ink_figure, soft_window_figure
 from lstmkit.jobs.handwriting_synthesizer.predictor import HandwritingPredictor
 from lstmkit.jobs.handwriting_synthesizer.results import FILE_SUFFIXES, Handwriting, to_csv, write_file
@@ -189,6 +193,9 @@ class HandwritingSynthesizer(HandwritingSettings, Job[HandwritingPredictor]):
             return note_selection(figure, len(predictions), "texts")
         num_prime_points = [drawing.num_prime_points for drawing in predictions]
         return ink_figure([drawing.strokes for drawing in predictions], [""] * len(predictions), num_prime_points)
+
+    def exported(self) -> JobExport:
+        return exported_handwriting_synthesizer(self.predictor)
 
     # ---- evidence ------------------------------------------------------------------------------------------------
 

@@ -10,19 +10,23 @@ import numpy as np
 from torch import nn
 from typing_extensions import Self
 
-from lstmkit.data.ink.strokes import MAX_POINTS, MAX_TEXT_LENGTH, Ink, InkDataset, InkSet
-from lstmkit.errors import DataError, SettingError, listing
+from lstmkit.data.ink.points import MAX_POINTS, Ink
+from lstmkit.data.ink.strokes import InkDataset, InkSet
+from lstmkit.decoding.handwriting import (
+    GenerationOptions,
+    HandwritingTask,
+    check_count,
+    continuation_task,
+    drawing_tasks,
+    text_task,
+)
+from lstmkit.errors import DataError
 from lstmkit.jobs.handwriting_synthesizer.baselines import (
     HandwritingBaselines,
     baselines_from_text,
     fit_handwriting_baselines,
 )
-from lstmkit.jobs.handwriting_synthesizer.generation import (
-    GenerationOptions,
-    HandwritingTask,
-    generate_handwriting,
-    score_drawings,
-)
+from lstmkit.jobs.handwriting_synthesizer.generation import generate_handwriting, score_drawings
 from lstmkit.jobs.handwriting_synthesizer.results import Handwriting, PointScores
 from lstmkit.jobs.handwriting_synthesizer.settings import HandwritingSettings
 from lstmkit.jobs.predictor import Predictor
@@ -36,9 +40,7 @@ from lstmkit.progress import Progress
 
 _ROUNDING_STD = 1 / math.sqrt(12)  # standard deviation of rounding to whole numbers
 _MIN_RELATIVE_STD = 1e-3  # for other data, in standard deviations of the offsets
-_MAX_LENGTH_RATIO = 2.0  # maximum length of a generated text, in mean lengths of such a text
 _SCALE_RANGE = 1e-12, 1e12
-_MAX_DRAWINGS = 1000  # generated in one call
 
 
 class HandwritingPredictor(Predictor[HandwritingSettings]):
@@ -151,48 +153,24 @@ class HandwritingPredictor(Predictor[HandwritingSettings]):
             DataError: A text is empty or too long, has an unknown character, or the prime has no text.
             SettingError: ``prime_points`` is given.
         """
-        if options.prime_points >= 0:
-            raise SettingError("prime_points is for models without texts: a prime with a text is read as a whole")
-        return self._generate([self._text_task(text, prime, options) for text in texts], options)
+        characters, pace = self.characters or "", self.points_per_character
+        return self._generate([text_task(text, prime, options, characters, pace) for text in texts], options)
 
     def generate_drawings(self, count: int, options: GenerationOptions, prime: Ink | None = None) -> list[Handwriting]:
         """Generate ``count`` drawings without texts, each after the prime if there is one."""
-        _check_count(count)
+        check_count(count)
         if prime is not None:
             return self.continue_drawings([prime] * count, options)
-        empty, max_points = np.zeros((0, 3), dtype=np.float32), options.max_new_points or self.max_training_points
-        return self._generate(
-            [HandwritingTask("", empty, max_points, f"drawing {i}") for i in range(1, count + 1)], options
-        )
+        return self._generate(drawing_tasks(count, options, self.max_training_points), options)
 
     def continue_drawings(self, inks: Sequence[Ink], options: GenerationOptions) -> list[Handwriting]:
         """Continue drawings without texts."""
-        max_points = options.max_new_points or self.max_training_points
-        stop = None if options.prime_points < 0 else options.prime_points
-        return self._generate([HandwritingTask("", ink.points[:stop], max_points, ink.name) for ink in inks], options)
+        tasks = [continuation_task(ink, options, self.max_training_points) for ink in inks]
+        return self._generate(tasks, options)
 
     def _generate(self, tasks: list[HandwritingTask], options: GenerationOptions) -> list[Handwriting]:
-        _check_count(len(tasks))
+        check_count(len(tasks))
         return generate_handwriting(self.model, tasks, options, self.offset_scale, self.characters, self.device)
-
-    def _text_task(self, text: str, prime: Ink | None, options: GenerationOptions) -> HandwritingTask:
-        characters = self.characters or ""
-        text = " ".join(text.split())
-        if not text or len(text) > MAX_TEXT_LENGTH:
-            raise DataError(f"a text to write must have 1 to {MAX_TEXT_LENGTH:,} characters, got {len(text):,}")
-        if prime is not None and not prime.text:
-            raise DataError(f"the prime {prime.name} has no text: give the text that it shows")
-        space = " " if " " in characters else ""
-        whole = text if prime is None else f"{prime.text}{space}{text}"
-        unknown = sorted(set(whole) - set(characters))
-        if unknown:
-            raise DataError(
-                f"{text[:40]!r} has characters that the training split lacks, {listing(map(repr, unknown))}: "
-                f"remove them (known characters: {characters})"
-            )
-        points = np.zeros((0, 3), dtype=np.float32) if prime is None else prime.points
-        usual = _MAX_LENGTH_RATIO * self.points_per_character * (len(text) + 1)
-        return HandwritingTask(whole, points, options.max_new_points or min(MAX_POINTS, math.ceil(usual)), text)
 
     # ---- saved ---------------------------------------------------------------------------------------------------
 
@@ -227,8 +205,3 @@ class HandwritingPredictor(Predictor[HandwritingSettings]):
             max_training_points=max_training_points,
             baselines=baselines_from_text(state["baselines"]),
         )
-
-
-def _check_count(count: int) -> None:
-    if not 1 <= count <= _MAX_DRAWINGS:
-        raise DataError(f"1 to {_MAX_DRAWINGS:,} drawings can be generated at once, got {count:,}")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lstmkit.data.ink.strokes import Ink, offsets_to_strokes
+from lstmkit.data.ink.points import Ink, offsets_to_strokes
 from lstmkit.data.ink.svg import render_svg
 
 PRIME_COLOR = "#999999"  # in SVG files

@@ -14,6 +14,7 @@ from lstmkit.data.audio.tts_corpus import CORPUS_SUFFIXES, FORMATS, SpeechCorpus
 from lstmkit.data.text.lines import read_prompts
 from lstmkit.data.text.text_pairs import MessageWording, TextPairDataset, read_sources
 from lstmkit.errors import DataError, SettingError
+from lstmkit.export.graphs import JobExport
 from lstmkit.jobs import load
 from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.common.splitting import random_split
@@ -21,6 +22,7 @@ from lstmkit.jobs.common.token_labels import annotations, visible_token
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.speech_synthesizer import metrics, report
 from lstmkit.jobs.speech_synthesizer.baselines import RecordedWords
+from lstmkit.jobs.speech_synthesizer.export import exported_speech_synthesizer
 from lstmkit.jobs.speech_synthesizer.predictor import SpeechPredictor
 from lstmkit.jobs.speech_synthesizer.results import Speech, write_speech
 from lstmkit.jobs.speech_synthesizer.settings import SpeechSettings
@@ -162,6 +164,9 @@ class SpeechSynthesizer(SpeechSettings, Job[SpeechPredictor]):
         """Spectrogram and attention of the first text."""
         figure = self.predictor.plot(predictions[0])
         return note_selection(figure, len(predictions), "texts")
+
+    def exported(self) -> JobExport:
+        return exported_speech_synthesizer(self.predictor)
 
     # ---- evidence ------------------------------------------------------------------------------------------------
 

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from typing_extensions import Self
 
-from lstmkit.data.audio.griffin_lim import mel_to_audio
 from lstmkit.data.audio.log_mel import LogMelSpectrogram
+from lstmkit.data.audio.mel_inversion import mel_to_audio
 from lstmkit.data.audio.tts_corpus import SpeechCorpus
 from lstmkit.data.text.text_pairs import TextPairDataset
 from lstmkit.data.text.tokenizer import END, PAD, UNKNOWN, Tokenizer

@@ -20,7 +20,7 @@ from lstmkit.training.predict import predict
 
 NATS_TO_DB = 10 / np.log(10)  #: Decibels per natural logarithm of power.
 _DYNAMIC_RANGE = 80 / NATS_TO_DB  # between silence and the loudest band
-_MAX_SLOWDOWN = 2.0  # relative to the slowest training recording: then the text is cut off
+MAX_SLOWDOWN = 2.0  #: Relative to the slowest training recording; then a text is cut off.
 
 
 class SpectrogramScaler(NamedTuple):
@@ -35,6 +35,11 @@ class SpectrogramScaler(NamedTuple):
     stds: np.ndarray
     floor: float
 
+    @property
+    def ceiling(self) -> float:
+        """Louder values are lowered to it."""
+        return self.floor + _DYNAMIC_RANGE
+
     @classmethod
     def fit(cls, frames: Sequence[np.ndarray]) -> Self:
         """Fit to frames ``(T, F)``; silence is 80 dB below the loudest value."""
@@ -45,7 +50,7 @@ class SpectrogramScaler(NamedTuple):
 
     def clip(self, frames: np.ndarray) -> np.ndarray:
         """Frames within the dynamic range."""
-        return frames.clip(np.float32(self.floor), np.float32(self.floor + _DYNAMIC_RANGE))
+        return frames.clip(np.float32(self.floor), np.float32(self.ceiling))
 
     def scale(self, frames: np.ndarray) -> np.ndarray:
         return ((self.clip(frames) - self.means) / self.stds).astype(np.float32)
@@ -84,7 +89,7 @@ def max_decoder_steps(
         max_frames: Longest speech in frames.
         reduction_factor: Frames per step.
     """
-    frames = [min(_MAX_SLOWDOWN * frames_per_token * len(of_text), max_frames) for of_text in ids]
+    frames = [min(MAX_SLOWDOWN * frames_per_token * len(of_text), max_frames) for of_text in ids]
     return np.maximum(1, np.ceil(np.array(frames) / reduction_factor)).astype(np.int64)
 
 

@@ -17,19 +17,20 @@ from torch import Tensor
 from lstmkit.data.text.bidi import LEFT_TO_RIGHT, main_direction
 from lstmkit.data.text.text_pairs import TextPairDataset
 from lstmkit.data.transcripts import FORMATS, Columns, Transcripts, is_audio_path, read_transcripts
+from lstmkit.decoding.transcription import CTCDecoder, Transcription, to_record
 from lstmkit.errors import DataError, SettingError, listing
+from lstmkit.export.graphs import JobExport
 from lstmkit.frontends.log_mel import LogMelFrontEnd
 from lstmkit.jobs import load
 from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.common.splitting import looked_at, random_split
 from lstmkit.jobs.common.token_labels import visible_token as shown_token
 from lstmkit.jobs.evaluation import Evaluation
-from lstmkit.jobs.language_model.predictor import LanguageModelPredictor
 from lstmkit.jobs.transcriber import metrics, report
+from lstmkit.jobs.transcriber.export import exported_transcriber
 from lstmkit.jobs.transcriber.fine_tuning import PretrainedWeights
-from lstmkit.jobs.transcriber.language_model_fusion import character_lm_scorer
+from lstmkit.jobs.transcriber.language_model_fusion import character_lm_scorer, opened_language_model
 from lstmkit.jobs.transcriber.predictor import SETTING_GROUPS, TranscriberPredictor, build_front_end, displayed
-from lstmkit.jobs.transcriber.results import CTCDecoder, Transcription, to_record
 from lstmkit.jobs.transcriber.settings import TranscriberSettings
 from lstmkit.jobs.transcriber.streaming import StreamingTranscript
 from lstmkit.look.traces import ExampleSequence
@@ -169,10 +170,7 @@ class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
         source = lm or settings.lm
         score = None
         if source:
-            model = (load(source) if isinstance(source, (str, Path)) else source).predictor
-            if not isinstance(model, LanguageModelPredictor):
-                raise SettingError(f"{source} is not a language model: fit a language_model with tokenization=chars")
-            score = character_lm_scorer(model, self.predictor.alphabet)
+            score = character_lm_scorer(opened_language_model(source), self.predictor.alphabet)
         weight = settings.lm_weight if lm_weight < 0 else lm_weight
         decoder = CTCDecoder(beam_size or settings.beam_size, score, weight, settings.insertion_bonus)
         decoder.check()
@@ -203,6 +201,9 @@ class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
         """The first example and the position of each character."""
         figure = report.alignment_figure(self.predictor, self.read(data), predictions[0], 0)
         return note_selection(figure, len(predictions), "examples")
+
+    def exported(self) -> JobExport:
+        return exported_transcriber(self.predictor)
 
     # ---- evidence ------------------------------------------------------------------------------------------------
 

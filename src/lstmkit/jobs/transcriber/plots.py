@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lstmkit.jobs.transcriber.results import AlignedText
+from lstmkit.decoding.transcription import AlignedText
 from lstmkit.plots.style import BLUE, GRAY, SMALL, new_figure, truncated
 
 _MAX_CHARACTERS = 70  # that are drawn

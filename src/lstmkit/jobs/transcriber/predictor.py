@@ -11,11 +11,13 @@ from typing_extensions import Self
 
 from lstmkit.data.audio.audio_io import AudioClip, read_audio_blocks
 from lstmkit.data.audio.log_mel import LogMelSpectrogram
+from lstmkit.data.audio.pauses import split_at_pauses
 from lstmkit.data.text.bidi import DIRECTIONS, RIGHT_TO_LEFT, to_display
 from lstmkit.data.text.text_pairs import TextPairDataset
 from lstmkit.data.transcripts import KINDS, Transcripts
 from lstmkit.data.vision.line_normalization import VERSION
 from lstmkit.decoding.ctc import min_steps
+from lstmkit.decoding.transcription import CTCDecoder, Transcription, join_transcriptions, to_transcription
 from lstmkit.errors import DataError, SettingError, listing
 from lstmkit.frontends.base import AlignedFrontEnd
 from lstmkit.frontends.features import FeatureFrontEnd
@@ -24,15 +26,9 @@ from lstmkit.frontends.log_mel import LogMelFrontEnd
 from lstmkit.frontends.text_line_image import TextLineImageFrontEnd
 from lstmkit.jobs.predictor import Predictor
 from lstmkit.jobs.transcriber.fine_tuning import PretrainedWeights
-from lstmkit.jobs.transcriber.results import (
-    CTCDecoder,
-    Transcription,
-    join_transcriptions,
-    to_transcription,
-    transcribe_batches,
-)
+from lstmkit.jobs.transcriber.results import transcribe_batches
 from lstmkit.jobs.transcriber.settings import TranscriberSettings
-from lstmkit.jobs.transcriber.streaming import StreamingTranscript, split_at_pauses
+from lstmkit.jobs.transcriber.streaming import StreamingTranscript
 from lstmkit.models.base import Model
 from lstmkit.models.sequence import CTCModel
 from lstmkit.modules.ctc import CTCHead
@@ -182,7 +178,8 @@ class TranscriberPredictor(Predictor[TranscriberSettings]):
             return stream.finish()
         segments = []
         for start, segment in split_at_pauses(blocks, sample_rate, self.settings.max_seconds):
-            examples = Transcripts([segment], [None], [name], "audio", name)
+            clip = AudioClip("a segment", segment, sample_rate)
+            examples = Transcripts([clip], [None], [name], "audio", name)
             (transcription,) = self._transcribe_batch(examples, decoder)
             segments.append(transcription.shifted(start))
         return join_transcriptions(segments, name, self.front_end.unit)

@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 
 from lstmkit.data.text.bidi import from_display, to_display
 from lstmkit.data.transcripts import Transcripts
+from lstmkit.decoding.transcription import Transcription
 from lstmkit.jobs.common.token_labels import visible_token as shown_token
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.transcriber.metrics import EPSILON, confusions, edit_distance
 from lstmkit.jobs.transcriber.plots import aligned_transcript_figure, ink_transcript_figure
 from lstmkit.jobs.transcriber.predictor import TranscriberPredictor
-from lstmkit.jobs.transcriber.results import Transcription
 from lstmkit.plots.style import truncated
 from lstmkit.report import Section
 

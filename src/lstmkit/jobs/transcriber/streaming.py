@@ -1,23 +1,20 @@
-"""Streaming transcription, and long recordings in segments."""
+"""Streaming transcription."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 
 from lstmkit.data.arrays import as_array
-from lstmkit.data.audio.audio_io import AudioClip, Resampler
+from lstmkit.data.audio.audio_io import Resampler
 from lstmkit.decoding.ctc import GreedyDecoder
+from lstmkit.decoding.transcription import Transcription, to_transcription
 from lstmkit.errors import DataError
 from lstmkit.frontends.log_mel import LogMelFrontEnd
-from lstmkit.jobs.transcriber.results import Transcription, log_probabilities, to_transcription
+from lstmkit.jobs.transcriber.results import log_probabilities
 from lstmkit.models.base import Model
-
-_PAUSE_SECONDS = 0.2  # window whose loudness is compared
-_SEARCH_FRACTION = 3  # a recording is cut in the last third of a segment
 
 
 class StreamingTranscript:
@@ -102,37 +99,3 @@ class StreamingTranscript:
         device = next(self._model.parameters()).device
         outputs, self._state = self._model(torch.from_numpy(frames).unsqueeze(0).to(device), self._state)
         self._greedy.push(log_probabilities(outputs)[0])
-
-
-def split_at_pauses(
-    blocks: Iterable[np.ndarray], sample_rate: int, max_seconds: float
-) -> Iterator[tuple[float, AudioClip]]:
-    """Segments of a recording, cut at the quietest fifth of a second in the last third of ``max_seconds``.
-
-    Args:
-        blocks: Its samples, ``(N,)`` each.
-        sample_rate: Hz.
-        max_seconds: Longest segment.
-
-    Yields:
-        Start of the segment in seconds, and the segment.
-    """
-    max_samples, start = max(1, round(max_seconds * sample_rate)), 0
-    rest = np.zeros(0, dtype=np.float32)
-    for block in blocks:
-        rest = np.concatenate([rest, block])
-        while len(rest) > max_samples:
-            cut = _quietest_cut(rest[:max_samples], max(1, round(_PAUSE_SECONDS * sample_rate)))
-            yield start / sample_rate, AudioClip("a segment", rest[:cut], sample_rate)
-            start, rest = start + cut, rest[cut:]
-    if len(rest):
-        yield start / sample_rate, AudioClip("a segment", rest, sample_rate)
-
-
-def _quietest_cut(samples: np.ndarray, window: int) -> int:
-    """Where to cut: the middle of the quietest window in the last third."""
-    first = len(samples) - max(1, len(samples) // _SEARCH_FRACTION)
-    power = np.concatenate([[0.0], np.cumsum(np.square(samples[first:], dtype=np.float64))])
-    if len(power) <= window:
-        return len(samples)
-    return first + int(np.argmin(power[window:] - power[:-window])) + max(1, window // 2)
