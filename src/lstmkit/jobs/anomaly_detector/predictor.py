@@ -10,9 +10,9 @@ from typing import Any, cast
 import numpy as np
 from typing_extensions import Self
 
-from lstmkit.data.arrays import root_mean_square
 from lstmkit.data.batch import Source
 from lstmkit.data.series.sensor_series import SensorSeriesSet, forward_fill
+from lstmkit.data.statistics import root_mean_square
 from lstmkit.errors import DataError
 from lstmkit.evaluation.anomaly_thresholds import (
     dynamic_thresholds,
