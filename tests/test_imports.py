@@ -25,7 +25,7 @@ ALLOWED = {
     "layers": {"cells", "ops"},
     "evaluation": set(),
     "data": {*BASE, "evaluation"},
-    "decoding": {*BASE, "data"},
+    "decoding": {*BASE, "data", "evaluation"},
     "modules": {"cells", "data", "layers", "ops"},
     "models": {"data", "layers", "modules"},
     "frontends": {*BASE, "data", "modules"},

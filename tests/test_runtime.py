@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 from job_cases import CASES, make
 from lstmkit import runtime
 from lstmkit.errors import ModelFileError, UserError
 from lstmkit.jobs import job_names
 from lstmkit.jobs.base import Job
+from lstmkit.modules.heads import DistributionHead
+from lstmkit.runtime import forecaster
 
 pytest.importorskip("onnx", reason="ONNX export needs the extra export")
 pytest.importorskip("onnxruntime", reason="ONNX export needs the extra export")
@@ -31,7 +35,37 @@ def runtime_data(job: Job, name: str, data: Any) -> tuple[Any, dict[str, Any]]:
         return [clip.frames for clip in job.read(data).inputs], {}
     if name == "classifier:audio":
         return data[0], {"sample_rate": data[2]}
+    if isinstance(data, pd.DataFrame):
+        texts = data.assign(**{column: data[column].astype(str) for column in data if data[column].dtype.kind == "M"})
+        return {str(column): texts[column].tolist() for column in texts}, {}
     return data[0] if isinstance(data, tuple) else data, {}
+
+
+def case_data(data: Any, options: dict[str, Any]) -> Any:
+    """The data of a case, with the covariates that options name."""
+    names = options.get("past_covariates", ())
+    return data.assign(**{name: np.arange(len(data)) % 7 * 1.0 for name in names}) if names else data
+
+
+@pytest.fixture
+def no_random_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recursive forecaster draws the location of each distribution, plus a part of the spread by path."""
+
+    class Drawn:
+        def __init__(self, head: DistributionHead, outputs: torch.Tensor, scale: torch.Tensor) -> None:
+            self.parameters = head.parameters_of(outputs)
+
+        def sample(self) -> torch.Tensor:
+            return self.parameters[:, 0] + self.parameters[:, 1] * torch.linspace(-1, 1, len(self.parameters))
+
+        def log_prob(self, values: torch.Tensor) -> torch.Tensor:
+            return -((values - self.parameters[..., 0]) ** 2)
+
+    def draw(family: str, parameters: np.ndarray, scale: float, rng: np.random.Generator) -> np.ndarray:
+        return parameters[:, 0] + parameters[:, 1] * np.linspace(-1, 1, len(parameters))
+
+    monkeypatch.setattr(DistributionHead, "distribution", lambda *arguments: Drawn(*arguments))
+    monkeypatch.setattr(forecaster, "draw", draw)
 
 
 CASES_AND_OPTIONS = [
@@ -59,16 +93,18 @@ def assert_same(got: Any, expected: Any, where: str = "answer") -> None:
 
 
 @pytest.mark.sampled(3)
+@pytest.mark.usefixtures("no_random_paths")
 @pytest.mark.parametrize(("name", "options"), CASES_AND_OPTIONS)
 def test_an_exported_job_gives_the_answers_of_the_job(name: str, options: dict[str, Any], tmp_path: Path):
     case = CASES[name]
-    job = make(name, **options).fit(case.data())
+    job = make(name, **options).fit(case_data(case.data(), options))
+    other = case_data(case.other(), options)
     predict = {**case.predict_options, **DETERMINISTIC.get(name, {})}
     files = job.export(tmp_path / "export")
     assert sorted(tmp_path.joinpath("export").iterdir()) == sorted(files)
-    data, own = runtime_data(job, name, case.other())
+    data, own = runtime_data(job, name, other)
     answers = runtime.load(tmp_path / "export").predict(data, **predict, **own)
-    assert_same(answers, job.to_records(job.predict(case.other(), **predict)))
+    assert_same(answers, job.to_records(job.predict(other, **predict)))
 
 
 @pytest.mark.parametrize("name", sorted(set(job_names()) - set(runtime.job_names())))
@@ -96,7 +132,7 @@ print(json.dumps(answers))
 """
 
 
-@pytest.mark.parametrize("name", ["classifier", "language_model"])
+@pytest.mark.parametrize("name", ["anomaly_detector", "classifier", "forecaster", "language_model"])
 def test_an_exported_job_runs_without_torch(name: str, tmp_path: Path):
     case, options = CASES[name], DETERMINISTIC.get(name, {})
     job = make(name).fit(case.data())

@@ -20,7 +20,7 @@ __all__ = ["ExportedJob", "load"]
 _DESCRIPTION = "export.json"
 _FORMAT = 1  # the newest that is read
 _MAX_BYTES = 500_000_000  # of the description
-_SHARED = ("arithmetic", "base", "graph", "sampling", "sound")
+_SHARED = ("arithmetic", "base", "columns", "graph", "sampling", "sensors", "series", "sound")
 
 
 def job_names() -> list[str]:
