@@ -186,6 +186,15 @@ def test_a_short_history_is_warned_of(tmp_path: Path):
     np.testing.assert_allclose([row["forecast"] for row in answers], own["forecast"], rtol=1e-4)
 
 
+def test_weights_of_8_bits_change_forecasts_little(tmp_path: Path):
+    job = make("forecaster", **TINY).fit(monthly(0))
+    job.export(tmp_path / "export", quantize="int8")
+    answers = runtime.load(tmp_path / "export").predict(columns_of(monthly(1)))
+    forecasts, own = [row["forecast"] for row in answers], job.predict(monthly(1))["forecast"]
+    np.testing.assert_allclose(forecasts, own, atol=0.2)  # the swing of the series is 6
+    assert (forecasts != own).any()
+
+
 # ---- sampled paths ---------------------------------------------------------------------------------------------------
 
 

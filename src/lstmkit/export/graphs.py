@@ -67,7 +67,7 @@ class JobExport:
 class StateExample(Protocol):
     """Makes the inputs and the state of a step for some sizes, to find the dimensions that have these sizes."""
 
-    def __call__(self, **sizes: int) -> tuple[dict[str, Tensor], State]: ...
+    def __call__(self, *args: Any, **sizes: Any) -> tuple[dict[str, Tensor], State]: ...
 
 
 def step_graph(

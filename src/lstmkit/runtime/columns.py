@@ -185,7 +185,7 @@ def date_texts(dates: np.ndarray, offset: str) -> list[str]:
         return [date_text(day, offset) for day in dates]
     if not (ticks % (86_400 * 10**9)).any():
         return np.datetime_as_string(dates, unit="D").tolist()
-    unit = next(
+    unit: Any = next(
         unit for unit, size in (("s", 10**9), ("ms", 10**6), ("us", 10**3), ("ns", 1)) if not (ticks % size).any()
     )
     return [text.replace("T", " ") for text in np.datetime_as_string(dates, unit=unit).tolist()]
@@ -198,5 +198,5 @@ def date_text(date: np.datetime64, offset: str = "") -> str:
     '2024-01-31 00:00:00+02:00'
     """
     ticks = int(date.astype(np.int64))
-    unit = next(unit for unit, size in (("s", 10**9), ("us", 10**3), ("ns", 1)) if not ticks % size)
+    unit: Any = next(unit for unit, size in (("s", 10**9), ("us", 10**3), ("ns", 1)) if not ticks % size)
     return str(np.datetime_as_string(date, unit=unit)).replace("T", " ") + offset

@@ -224,11 +224,14 @@ def _with_future_rows(rows: _Rows, future: _Rows, has_id: bool) -> _Rows:
     rows = rows.take(np.flatnonzero(kept))
     covariates = {}
     for name, values in rows.covariates.items():
-        dtype = values.dtype
-        added = future.covariates.get(name, np.full(len(series), None if dtype.hasobject else np.nan, dtype=dtype))
-        if added.dtype != dtype:
+        both = [values, future.covariates.get(name, np.full(len(series), np.nan))]
+        texts = {column.dtype.hasobject for column in both if not is_missing(column).all()}
+        if len(texts) > 1:
             raise DataError(f"covariate {name!r} is text in one table and numbers in the other: use one type")
-        covariates[name] = np.concatenate([values, added])
+        joined = np.concatenate([column.astype(object if True in texts else np.float64) for column in both])
+        if True in texts:
+            joined[is_missing(joined)] = None
+        covariates[name] = joined
     return _Rows(
         rows.ids,
         np.concatenate([rows.series, series]),
