@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from lstmkit import Forecaster, load
-from lstmkit.jobs.forecaster.adaptive_intervals import MAX_ANSWERED, adapted_widths, answered_origins
+from lstmkit.decoding.adaptive_intervals import MAX_ANSWERED, adapted_widths, answered_origins
 
 RATE = 0.1
 

@@ -17,15 +17,9 @@ from hypothesis import strategies as st
 from scipy.stats import genpareto
 
 from lstmkit.data import catalog
-from lstmkit.data.series.sensor_series import (
-    Columns,
-    SensorSeries,
-    SensorSeriesSet,
-    forward_fill,
-    read_sensor_series,
-    sliding_windows,
-    trailing_windows,
-)
+from lstmkit.data.series.sensor_series import Columns, SensorSeries, SensorSeriesSet, read_sensor_series
+from lstmkit.data.series.sensor_values import forward_fill, sliding_windows, trailing_windows
+from lstmkit.decoding.anomaly_scores import prediction_errors, trailing_distances
 from lstmkit.errors import DataError
 from lstmkit.evaluation.anomaly_metrics import (
     event_counts,
@@ -48,8 +42,8 @@ from lstmkit.jobs import load
 from lstmkit.jobs.anomaly_detector.baselines import moving_z_score
 from lstmkit.jobs.anomaly_detector.job import AnomalyDetector
 from lstmkit.jobs.anomaly_detector.metrics import sub_pca
-from lstmkit.jobs.anomaly_detector.scorers import future_values, prediction_errors
-from lstmkit.jobs.anomaly_detector.subspace import fit_subspace, period_of, trailing_distances
+from lstmkit.jobs.anomaly_detector.scorers import future_values
+from lstmkit.jobs.anomaly_detector.subspace import fit_subspace, period_of
 from lstmkit.layers.rnn import LSTM
 from lstmkit.models.autoencoder import Autoencoder
 from lstmkit.modules.heads import StepRegressionHead

@@ -12,8 +12,8 @@ import pytest
 from lstmkit import AnomalyDetector, Forecaster, load
 from lstmkit.data.labeled_examples import Columns, read_labeled_examples
 from lstmkit.data.series.covariates import CovariateColumn
-from lstmkit.data.series.forecast_windows import WindowScaler, usual_scales
 from lstmkit.data.series.series_set import read_series
+from lstmkit.data.series.window_scaling import WindowScaler, usual_scales
 from lstmkit.frontends.standardized import StandardizedFrontEnd
 from lstmkit.progress import Progress
 
@@ -47,7 +47,7 @@ def test_scaled_windows_have_no_level_and_no_unit(level, scale, unit, offset, co
     y[constant : constant + 30 if constant else 0] = 0.5
     scaling, z = WindowScaler(level=level, scale=scale, season=7), []
     for values in (y, unit * y + offset):
-        usual = usual_scales(read_series(daily(values)), scaling, past=21)[:, None]
+        usual = usual_scales(read_series(daily(values)).y, scaling, past=21)[:, None]
         past = values[None, 45:66]
         base, divisor = scaling.fit(past, 0, usual)
         z.append((past - base) / divisor)
@@ -132,7 +132,7 @@ def test_constants_and_denormals_have_finite_answers(value: float):
 def test_a_series_of_zeros_beside_others_has_their_unit():
     """Windows of zeros are not scaled by 1, whatever the unit of the data."""
     frame = pd.concat([daily(1e-9 * (5 + noisy())), daily(np.zeros(120), "zero")])
-    scales = usual_scales(read_series(frame), WindowScaler(scale="std"), past=14)
+    scales = usual_scales(read_series(frame).y, WindowScaler(scale="std"), past=14)
     assert 0 < scales[1] == scales[0] < 1e-8
 
 

@@ -9,8 +9,8 @@ from statsmodels.tsa.holtwinters import Holt
 from statsmodels.tsa.seasonal import seasonal_decompose
 
 from lstmkit import Forecaster, load
+from lstmkit.decoding.exponential_smoothing import seasonal_profile, smoothed_forecasts
 from lstmkit.evaluation.calibration import combination_weight
-from lstmkit.jobs.forecaster.exponential_smoothing import seasonal_profile, smoothed_forecasts
 
 NAN = np.nan
 

@@ -13,7 +13,7 @@ from job_cases import without_sum
 from lstmkit import Forecaster, load
 from lstmkit.data.series.history import History, continued
 from lstmkit.data.series.series_set import read_series
-from lstmkit.jobs.forecaster import known_series
+from lstmkit.jobs.forecaster import series_histories
 
 
 def sales(n: int = 100, freq: str | None = "D", tz: str | None = None) -> pd.DataFrame:
@@ -96,7 +96,7 @@ def test_models_without_a_history_load_and_judge_what_they_are_given(tmp_path: P
 def test_the_history_is_bounded(monkeypatch: pytest.MonkeyPatch):
     """As many values as allowed, but a window and two seasons at least; and the 20 steps of the test."""
     for values, expected in ((60, 30), (10, 24)):  # a window is 24 steps
-        monkeypatch.setattr(known_series, "MAX_HISTORY_VALUES", values)
+        monkeypatch.setattr(series_histories, "MAX_HISTORY_VALUES", values)
         histories = tiny().fit(sales()).predictor.histories
         assert {len(history.y) for history in histories.values()} == {expected + 20}
 

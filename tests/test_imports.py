@@ -25,7 +25,7 @@ ALLOWED = {
     "layers": {"cells", "ops"},
     "evaluation": set(),
     "data": {*BASE, "evaluation"},
-    "decoding": {"data", "errors"},
+    "decoding": {*BASE, "data", "evaluation"},
     "modules": {"cells", "data", "layers", "ops"},
     "models": {"data", "layers", "modules"},
     "frontends": {*BASE, "data", "modules"},
@@ -39,7 +39,7 @@ ALLOWED = {
     },
     "recipes": {*BASE, "data", "evaluation", "jobs", "report", "settings", "training"},
     "export": {*BASE, "cells", "layers", "ops", "training", "version"},
-    "runtime": {*BASE, "data", "decoding"},
+    "runtime": {*BASE, "data", "decoding", "evaluation"},
     "lab": {
         *BASE, "cells", "data", "layers", "look", "models", "modules", "plots", "report", "settings", "training",
     },

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -18,11 +19,13 @@ from lstmkit.decoding import generation
 from lstmkit.errors import ModelFileError, SettingError, UserError
 from lstmkit.jobs import job_names
 from lstmkit.jobs.base import Job
+from lstmkit.modules.heads import DistributionHead
 from lstmkit.runtime import label_sampling, particles, sampling
-from lstmkit.runtime.captioner import Captioner
-from lstmkit.runtime.question_answerer import QuestionAnswerer
-from lstmkit.runtime.summarizer import Summarizer
-from lstmkit.runtime.translator import Translator
+from lstmkit.runtime.jobs import forecaster
+from lstmkit.runtime.jobs.captioner import Captioner
+from lstmkit.runtime.jobs.question_answerer import QuestionAnswerer
+from lstmkit.runtime.jobs.summarizer import Summarizer
+from lstmkit.runtime.jobs.translator import Translator
 from same_answers import assert_same, torch_noise
 
 pytest.importorskip("onnx", reason="ONNX export needs the extra export")
@@ -58,7 +61,37 @@ def runtime_data(job: Job, name: str, data: Any) -> tuple[Any, dict[str, Any]]:
         return data[1], {}
     if name == "handwriting_synthesizer":
         return [text for _, text in data], {"noise": torch_noise}
+    if isinstance(data, pd.DataFrame):
+        texts = data.assign(**{column: data[column].astype(str) for column in data if data[column].dtype.kind == "M"})
+        return {str(column): texts[column].tolist() for column in texts}, {}
     return data[0] if isinstance(data, tuple) else data, {}
+
+
+def case_data(data: Any, options: dict[str, Any]) -> Any:
+    """The data of a case, with the covariates that options name."""
+    names = options.get("past_covariates", ())
+    return data.assign(**{name: np.arange(len(data)) % 7 * 1.0 for name in names}) if names else data
+
+
+@pytest.fixture
+def no_random_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recursive forecaster draws the location of each distribution, plus a part of the spread by path."""
+
+    class Drawn:
+        def __init__(self, head: DistributionHead, outputs: torch.Tensor, scale: torch.Tensor) -> None:
+            self.parameters = head.parameters_of(outputs)
+
+        def sample(self) -> torch.Tensor:
+            return self.parameters[:, 0] + self.parameters[:, 1] * torch.linspace(-1, 1, len(self.parameters))
+
+        def log_prob(self, values: torch.Tensor) -> torch.Tensor:
+            return -((values - self.parameters[..., 0]) ** 2)
+
+    def draw(family: str, parameters: np.ndarray, scale: float, rng: np.random.Generator) -> np.ndarray:
+        return parameters[:, 0] + parameters[:, 1] * np.linspace(-1, 1, len(parameters))
+
+    monkeypatch.setattr(DistributionHead, "distribution", lambda *arguments: Drawn(*arguments))
+    monkeypatch.setattr(forecaster, "draw", draw)
 
 
 CASES_AND_OPTIONS = [
@@ -70,16 +103,18 @@ CASES_AND_OPTIONS = [
 
 
 @pytest.mark.sampled(3)
+@pytest.mark.usefixtures("no_random_paths")
 @pytest.mark.parametrize(("name", "options"), CASES_AND_OPTIONS)
 def test_an_exported_job_gives_the_answers_of_the_job(name: str, options: dict[str, Any], tmp_path: Path):
     case = CASES[name]
-    job = make(name, **options).fit(case.data())
+    job = make(name, **options).fit(case_data(case.data(), options))
+    other = case_data(case.other(), options)
     predict = {**case.predict_options, **DETERMINISTIC.get(name, {})}
     files = job.export(tmp_path / "export")
     assert sorted(tmp_path.joinpath("export").iterdir()) == sorted(files)
-    data, own = runtime_data(job, name, case.other())
+    data, own = runtime_data(job, name, other)
     answers = runtime.load(tmp_path / "export").predict(data, **predict, **own)
-    assert_same(answers, job.to_records(job.predict(case.other(), **predict)))
+    assert_same(answers, job.to_records(job.predict(other, **predict)))
 
 
 @pytest.mark.parametrize("name", sorted(set(job_names()) - set(runtime.job_names())))
@@ -87,6 +122,12 @@ def test_a_job_without_a_runtime_says_so(name: str):
     with pytest.raises(UserError, match=f"{name} cannot be exported"):
         make(name).exported()
 
+
+#: Cases whose data are JSON values.
+JSON_DATA = (
+    *("anomaly_detector", "classifier", "forecaster", "language_model", "question_answerer", "speech_synthesizer"),
+    *("summarizer", "tagger", "transcriber", "translator"),
+)
 
 #: Runs an export in a process in which only the standard library, lstmkit, and a few libraries can be imported.
 WITHOUT_TORCH = """
@@ -107,18 +148,8 @@ print(json.dumps(answers))
 """
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "classifier",
-        "language_model",
-        "question_answerer",
-        "speech_synthesizer",
-        "summarizer",
-        "transcriber",
-        "translator",
-    ],
-)
+@pytest.mark.sampled(3)
+@pytest.mark.parametrize("name", JSON_DATA)
 def test_an_exported_job_runs_without_torch(name: str, tmp_path: Path):
     case, options = CASES[name], DETERMINISTIC.get(name, {})
     job = make(name).fit(case.data())

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmkit.data.series.series_set import SeriesSet, check_future_covariates, read_series
+from lstmkit.data.series.placement import check_future_covariates
+from lstmkit.data.series.series_set import SeriesSet, read_series
 from lstmkit.errors import DataError
 
 NAN = float("nan")

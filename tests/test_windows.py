@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from lstmkit.data.series.covariates import CALENDAR_FEATURES, CovariateColumn, CovariateEncoder, calendar_fields
 from lstmkit.data.series.forecast_frames import forecast_frame, histories_by_origin, training_frame
-from lstmkit.data.series.forecast_windows import Windows, WindowScaler, rolling_origins
+from lstmkit.data.series.forecast_windows import Windows, rolling_origins
 from lstmkit.data.series.series_set import SeriesSet, read_series
+from lstmkit.data.series.window_scaling import WindowScaler
 from lstmkit.errors import DataError
 
 NAN = float("nan")
@@ -397,7 +398,7 @@ def test_integer_timestamps_have_no_calendar():
 
 def test_the_calendar_is_a_circle():
     """Each field is a point on the unit circle, and the last hour is next to the first."""
-    timestamps = pd.date_range("2020-01-01", periods=24 * 400, freq="h")
+    timestamps = pd.date_range("2020-01-01", periods=24 * 400, freq="h").to_numpy()
     for name, field in CALENDAR_FEATURES.items():
         x, y = field(timestamps)
         np.testing.assert_allclose(x**2 + y**2, 1, err_msg=name)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, insort
+from statistics import NormalDist
 
 import numpy as np
-import pandas as pd
-from scipy.stats import genpareto, norm
+from numpy.lib.stride_tricks import sliding_window_view
 
 _TAIL_FRACTION = 0.1  # fraction of the scores to which the extreme-value distribution is fitted
 _MIN_EXCEEDANCES = 10
@@ -18,6 +18,7 @@ TAIL = 100  #: Number of scores needed to fit the extreme-value distribution to 
 _MIN_RELATIVE_DEVIATION = (
     0.01  # lower bound of the standard deviation, relative to the mean, for nearly constant scores
 )
+_VALUES_AT_ONCE = 1_000_000  # of windows in memory
 
 
 def quantile_threshold(scores: np.ndarray, rate: float) -> float:
@@ -48,6 +49,8 @@ def extreme_value_threshold(scores: np.ndarray, rate: float) -> float:
         scores: ``(N,)`` validation scores.
         rate: False alarms per step, below 0.1.
     """
+    from scipy.stats import genpareto  # thresholds of exported detectors need no scipy
+
     start = float(np.quantile(scores, 1 - _TAIL_FRACTION))
     excesses = scores[scores > start] - start
     if len(excesses) < _MIN_EXCEEDANCES or np.ptp(excesses) == 0:
@@ -74,10 +77,24 @@ def moving_average_thresholds(
         before: ``(N,)`` scores before the first step; without them the first step has no alarm.
     """
     earlier = np.zeros(0) if before is None else before[-window:]
-    past = pd.Series(np.concatenate([earlier, scores])).shift(1).rolling(window, min_periods=1)
-    mean, deviation = (np.asarray(statistic) for statistic in (past.mean(), past.std(ddof=0)))
-    thresholds = mean + float(norm.isf(rate)) * np.maximum(deviation, _MIN_RELATIVE_DEVIATION * np.abs(mean))
-    return np.nan_to_num(thresholds[len(earlier) :], nan=np.inf)
+    past = np.concatenate([np.full(window - len(earlier), np.nan), earlier, scores])
+    windows = sliding_window_view(past, window)[: len(scores)]
+    size = max(1, _VALUES_AT_ONCE // window)
+    parts = [_mean_and_deviation(windows[i : i + size]) for i in range(0, len(scores), size)]
+    mean, deviation = np.concatenate([np.zeros((2, 0)), *parts], axis=1)
+    z = -NormalDist().inv_cdf(rate)
+    thresholds = mean + z * np.maximum(deviation, _MIN_RELATIVE_DEVIATION * np.abs(mean))
+    return np.nan_to_num(thresholds, nan=np.inf)
+
+
+def _mean_and_deviation(windows: np.ndarray) -> np.ndarray:
+    """Mean and standard deviation, ``(2, N)``, of the known values of windows ``(N, W)``; NaN without any."""
+    known = ~np.isnan(windows)
+    count = known.sum(axis=1)
+    count = np.where(count > 0, count, np.nan)
+    mean = np.where(known, windows, 0.0).sum(axis=1) / count
+    squares = np.where(known, (windows - mean[:, None]) ** 2, 0.0).sum(axis=1)
+    return np.stack([mean, np.sqrt(squares / count)])
 
 
 def rolling_quantile_thresholds(

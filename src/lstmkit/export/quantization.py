@@ -21,11 +21,12 @@ def quantized(model: Any) -> Any:
     ``Scan`` stay in float32: ONNX Runtime has no 8-bit operator for them.
 
     Args:
-        model: An ``onnx.ModelProto``.
+        model: An ``onnx.ModelProto``; it loses its inferred shapes.
     """
     with imports_of("export", "quantization"):
         import onnx
         from onnxruntime.quantization import QuantType, quantize_dynamic
+    model.graph.ClearField("value_info")  # shapes of weights that the tool transposes, as it makes MatMul of Gemm
     logger = logging.getLogger()
     level = logger.level
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import nn
 
-from lstmkit.data.arrays import SMALLEST_SQUARED, root_mean_square
+from lstmkit.data.statistics import SMALLEST_SQUARED, root_mean_square
 from lstmkit.errors import DataError
 from lstmkit.modules.preparation import Standardization
 from lstmkit.progress import Progress

@@ -84,15 +84,28 @@ class DistributionHead(nn.Module):
         """Features ``(B, S, P)`` to unconstrained parameters ``(B, S, output_size)``."""
         return self.linear(features)
 
+    def parameters_of(self, outputs: Tensor) -> Tensor:
+        """Parameters ``(..., output_size)`` of the distribution from unconstrained ``outputs (..., output_size)``.
+
+        They are location and standard deviation (normal); location, scale and degrees of freedom (Student's t); or
+        mean, in units of the window's scale, and total count (negative binomial).
+        """
+        first, second = outputs[..., 0], F.softplus(outputs[..., 1]) + 1e-4
+        if self.family == "normal":
+            return torch.stack([first, second], dim=-1)
+        if self.family == "student_t":
+            return torch.stack([first, second, 2 + F.softplus(outputs[..., 2])], dim=-1)
+        # Salinas et al. 2020 (DeepAR), eq. 6: mean m and variance m + a m², here as total count 1/a and odds a m.
+        return torch.stack([F.softplus(first) + 1e-6, 1 / second], dim=-1)
+
     def distribution(self, outputs: Tensor, scale: Tensor) -> Normal | StudentT | NegativeBinomial:
         """The distribution with parameters ``outputs (..., output_size)``; ``scale`` broadcasts to ``(...)``."""
-        first, second = outputs[..., 0], F.softplus(outputs[..., 1]) + 1e-4
+        first, second, *rest = self.parameters_of(outputs).unbind(-1)
         if self.family == "normal":
             return Normal(first, second, validate_args=False)
         if self.family == "student_t":
-            return StudentT(2 + F.softplus(outputs[..., 2]), first, second, validate_args=False)
-        # Salinas et al. 2020 (DeepAR), eq. 6: mean m and variance m + a m², here as total count 1/a and odds a m.
-        mean, count = (F.softplus(first) + 1e-6) * scale, 1 / second
+            return StudentT(rest[0], first, second, validate_args=False)
+        mean, count = first * scale, second
         return NegativeBinomial(count, logits=torch.log(mean / count), validate_args=False)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:

@@ -1,7 +1,7 @@
 """Exported jobs without torch: numpy and onnxruntime, and the ``tokenizers`` library for jobs that read text.
 
 ``lstmkit.runtime.load("folder")`` opens what ``lstmkit export RUN -o folder`` wrote; its ``predict`` gives what
-``to_records(predict(...))`` of the job gives. One module per job, with the same name as the job.
+``to_records(predict(...))`` of the job gives. The folder ``jobs`` has one module per job.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lstmkit.errors import ModelFileError
+from lstmkit.runtime import jobs
 from lstmkit.runtime.base import ExportedJob
 
 __all__ = ["ExportedJob", "load"]
@@ -20,24 +21,11 @@ __all__ = ["ExportedJob", "load"]
 _DESCRIPTION = "export.json"
 _VERSION = 1  # the newest that is read
 _MAX_BYTES = 500_000_000  # of the description
-_SHARED = (
-    "arithmetic",
-    "base",
-    "beam_search",
-    "crf",
-    "graph",
-    "label_sampling",
-    "particles",
-    "pen",
-    "sampling",
-    "seq2seq",
-    "sound",
-)
 
 
 def job_names() -> list[str]:
     """The jobs that have a runtime."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in _SHARED)
+    return sorted(module.name for module in pkgutil.iter_modules(jobs.__path__))
 
 
 def load(path: str | Path, threads: int = 1) -> ExportedJob:
@@ -56,7 +44,7 @@ def load(path: str | Path, threads: int = 1) -> ExportedJob:
     name = description["job"]
     if name not in job_names():
         raise ModelFileError(f"{folder} is an export of the job {name!r}, which this lstmkit does not have")
-    module = importlib.import_module(f"{__name__}.{name}")
+    module = importlib.import_module(f"{jobs.__name__}.{name}")
     runtime = getattr(module, "".join(word.capitalize() for word in name.split("_")))
     try:
         return runtime(folder, description["graphs"], description["settings"], threads)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from lstmkit.data.series.series_set import SeriesSet
+from lstmkit.data.series.regular_series import RegularSeries
+from lstmkit.data.statistics import is_missing
 from lstmkit.errors import DataError
 
 
@@ -50,7 +50,7 @@ class CovariateColumn:
         Raises:
             DataError: All values are missing.
         """
-        known = values[~pd.isna(values)]
+        known = values[~is_missing(values)]
         if not known.size:
             raise DataError(f"covariate {name!r} has no value in the training data: leave it out")
         if values.dtype == object:
@@ -70,14 +70,15 @@ class CovariateColumn:
             DataError: The values are text, but were numbers in training.
         """
         if self.categories is not None:
-            names = np.array([None if pd.isna(v) else _category(v) for v in values], dtype=object)
+            known = ~is_missing(values)
+            names = np.array([_category(v) if k else None for v, k in zip(values, known, strict=True)], dtype=object)
             return np.stack([names == c for c in self.categories], axis=-1).astype(np.float32)
-        if values.dtype == object and not pd.isna(values).all():
-            text = next(v for v in values if not pd.isna(v))
+        known = ~is_missing(values)
+        if values.dtype == object and known.any():
+            text = values[known][0]
             raise DataError(
                 f"covariate {self.name!r} is text here ({text!r}) but was numbers in training: give numbers"
             )
-        known = ~np.isnan(values.astype(float))
         scaled = np.where(known, (np.where(known, values.astype(float), 0.0) - self.mean) / self.std, 0.0)
         columns = [scaled, ~known] if self.has_missing else [scaled]
         return np.stack(columns, axis=-1).astype(np.float32)
@@ -101,7 +102,7 @@ class CovariateEncoder:
 
     @classmethod
     def fit(
-        cls, series: SeriesSet, *, past: Sequence[str], future: Sequence[str], static: Sequence[str], calendar: bool
+        cls, series: RegularSeries, *, past: Sequence[str], future: Sequence[str], static: Sequence[str], calendar: bool
     ) -> CovariateEncoder:
         """Fit on training series. ``calendar``: add the calendar features that suit the frequency."""
         return cls(
@@ -147,13 +148,13 @@ class CovariateEncoder:
                 means[columns[column.name]] = column.means
         return means
 
-    def transform(self, series: SeriesSet, i: int, steps: int) -> np.ndarray:
+    def transform(self, series: RegularSeries, i: int, steps: int) -> np.ndarray:
         """Encode the first ``steps`` steps of series ``i``, missing past its end: ``(steps, width)`` float32."""
         blocks = [c.transform(_pad_or_cut(series.covariates[c.name][i], steps)) for c in (*self.past, *self.future)]
         static = [c.transform(_as_array([series.static[c.name][i]])) for c in self.static]
         blocks += [np.repeat(values, steps, axis=0) for values in static]
         if self.calendar:
-            timestamps = pd.DatetimeIndex(series.timestamps(i, 0, steps))
+            timestamps = series.wall_clock(i, 0, steps)
             blocks += [
                 np.stack(CALENDAR_FEATURES[name](timestamps), axis=-1).astype(np.float32) for name in self.calendar
             ]
@@ -184,18 +185,34 @@ def _cyclical(position: Any, period: float) -> list[np.ndarray]:
     return [np.sin(angle), np.cos(angle)]
 
 
-#: Calendar features as sine and cosine of the position in a cycle, so that 23 h is close to 0 h.
+def _hours(timestamps: np.ndarray) -> np.ndarray:
+    minutes = (timestamps.astype("datetime64[m]") - timestamps.astype("datetime64[D]")).astype(np.int64)
+    return minutes // 60 + minutes % 60 / 60
+
+
+def _weekdays(timestamps: np.ndarray) -> np.ndarray:
+    return (timestamps.astype("datetime64[D]").astype(np.int64) + 3) % 7  # 1970 began on a Thursday
+
+
+def _days_since(period: str, timestamps: np.ndarray) -> np.ndarray:
+    """Days since the start of the month or year, ``"M"`` or ``"Y"``."""
+    days = timestamps.astype("datetime64[D]")
+    return (days - days.astype(f"datetime64[{period}]")).astype(np.int64)
+
+
+#: Calendar features of datetime64[ns] in local time, ``(T,)`` to sine and cosine of the position in a cycle, ``(T,)``
+#: each, so that 23 h is close to 0 h.
 CALENDAR_FEATURES: dict[str, Any] = {
-    "hour": lambda timestamps: _cyclical(timestamps.hour + timestamps.minute / 60, 24),
-    "weekday": lambda timestamps: _cyclical(timestamps.dayofweek, 7),
-    "monthday": lambda timestamps: _cyclical(timestamps.day - 1, 31),
-    "yearday": lambda timestamps: _cyclical(timestamps.dayofyear - 1, 365.25),
+    "hour": lambda timestamps: _cyclical(_hours(timestamps), 24),
+    "weekday": lambda timestamps: _cyclical(_weekdays(timestamps), 7),
+    "monthday": lambda timestamps: _cyclical(_days_since("M", timestamps), 31),
+    "yearday": lambda timestamps: _cyclical(_days_since("Y", timestamps), 365.25),
 }
 
-_EXAMPLE_TIMESTAMPS = pd.DatetimeIndex(["2000-01-01"])
+_EXAMPLE_TIMESTAMPS = np.array(["2000-01-01"], dtype="datetime64[ns]")
 
 
-def calendar_fields(series: SeriesSet) -> tuple[str, ...]:
+def calendar_fields(series: RegularSeries) -> tuple[str, ...]:
     """Names of the calendar features that suit the frequency; empty for whole-number timestamps.
 
     A feature is used only if the longest series spans at least two of its cycles. The day of the month is used only
@@ -204,15 +221,15 @@ def calendar_fields(series: SeriesSet) -> tuple[str, ...]:
     if isinstance(series.freq, int):
         return ()
     longest = int(np.argmax(series.lengths))
-    timestamps = pd.DatetimeIndex(series.timestamps(longest, 0, int(series.lengths[longest])))
-    span = (timestamps[-1] - timestamps[0]) / pd.Timedelta(days=1)
+    timestamps: Any = series.timestamps(longest, 0, int(series.lengths[longest]))
+    span = (timestamps[-1] - timestamps[0]) / np.timedelta64(1, "D")
     step = span / max(1, len(timestamps) - 1)
     cycle_days = {"hour": 1.0, "weekday": 7.0, "monthday": 30.4, "yearday": 365.25}
     useful = [name for name, days in cycle_days.items() if step < days / 2 and span >= 2 * days]
     return tuple(name for name in useful if name != "monthday" or step >= 0.9)
 
 
-def _fit(series: SeriesSet, name: str) -> CovariateColumn:
+def _fit(series: RegularSeries, name: str) -> CovariateColumn:
     observed = [values[:n] for values, n in zip(series.covariates[name], series.lengths, strict=True)]
     return CovariateColumn.fit(name, np.concatenate(observed))
 

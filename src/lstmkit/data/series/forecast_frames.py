@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from lstmkit.data.series.forecast_windows import Origins
 from lstmkit.data.series.series_set import DEFAULT_NAMES, ColumnNames, SeriesSet
+from lstmkit.data.series.window_arrays import Origins
 
 
 def forecast_frame(

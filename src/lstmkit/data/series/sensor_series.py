@@ -17,6 +17,7 @@ import torch
 from lstmkit.data.arrays import as_array
 from lstmkit.data.batch import Batch
 from lstmkit.data.padding import pad_sequences
+from lstmkit.data.series.sensor_values import MAX_VALUE
 from lstmkit.data.tables.column_kinds import NotASignal, described, direction, first_time, non_signals
 from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.parsing import parse_numbers, read_ids, read_numbers
@@ -25,7 +26,6 @@ from lstmkit.data.tables.timestamps import read_timestamps
 from lstmkit.errors import DataError, format_timestamp, listing
 
 _SECONDS_PER_DAY = 86_400
-MAX_VALUE = 1e100  #: Largest absolute value; larger ones are treated as errors in the data.
 
 
 class Columns(NamedTuple):
@@ -291,11 +291,6 @@ def _labels(table: Table, column: str) -> np.ndarray:
     return numbers == 1
 
 
-def forward_fill(values: np.ndarray) -> np.ndarray:
-    """Forward-fill missing values of ``(T, C)``; 0 before the first value."""
-    return pd.DataFrame(values).ffill().fillna(0.0).to_numpy(dtype=values.dtype)
-
-
 # ---- dataset ---------------------------------------------------------------------------------------------------------
 
 
@@ -328,24 +323,3 @@ class Windows:
             for sequences, fill in ((self.inputs, 0.0), (self.targets, np.nan))
         )
         return Batch(inputs, torch.from_numpy(self.lengths[rows]), targets, rows=rows)
-
-
-def sliding_windows(lengths: Sequence[int], window: int, stride: int) -> np.ndarray:
-    """Sliding windows ``(N, 3)`` every ``stride`` steps, plus the last one. A shorter sequence is one window.
-
-    >>> sliding_windows([5, 2], window=3, stride=3).tolist()
-    [[0, 0, 3], [0, 2, 5], [1, 0, 2]]
-    """
-    windows = []
-    for k, length in enumerate(lengths):
-        last = max(0, length - window)
-        starts = sorted({*range(0, last + 1, stride), last})
-        windows += [(k, start, min(start + window, length)) for start in starts]
-    return np.array(windows, dtype=np.int64).reshape(-1, 3)
-
-
-def trailing_windows(lengths: Sequence[int], window: int) -> np.ndarray:
-    """Windows ``(N, 3)`` that end at each step of each sequence; the first ones are shorter."""
-    windows = [np.stack([np.full(n, k), np.maximum(0, np.arange(1, n + 1) - window), np.arange(1, n + 1)], 1)
-             for k, n in enumerate(lengths)]  # fmt: skip
-    return np.concatenate(windows)

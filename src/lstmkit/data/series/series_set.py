@@ -17,6 +17,7 @@ import pandas as pd
 
 from lstmkit.data.series.frequency import check_freq, grid_positions, infer_freq
 from lstmkit.data.series.long_format import SeriesRows, append_future_rows, read_rows, sort_rows
+from lstmkit.data.series.placement import check_number_of_steps, place_rows
 from lstmkit.data.tables.parsing import resolve_roles
 from lstmkit.data.tables.table import SeriesColumns, open_table
 from lstmkit.errors import DataError, format_timestamp, listing
@@ -96,6 +97,14 @@ class SeriesSet:
         if isinstance(freq, int):
             return pd.RangeIndex(int(cast(int, first)) + start * freq, int(cast(int, first)) + stop * freq, freq)
         return pd.date_range(cast(pd.Timestamp, first), periods=stop, freq=freq)[start:]
+
+    def wall_clock(self, i: int, start: int, stop: int) -> np.ndarray:
+        """:meth:`timestamps` in local time, without a time zone: datetime64[ns]. Only for dates."""
+        return cast(pd.DatetimeIndex, self.timestamps(i, start, stop)).tz_localize(None).to_numpy("datetime64[ns]")
+
+    def time_text(self, i: int, step: int) -> str:
+        """The timestamp of a step of series ``i``, for messages."""
+        return format_timestamp(self.timestamps(i, step, step + 1)[0])
 
     def index(self, uid: str) -> int:
         """Index of the series with id ``uid``.
@@ -196,68 +205,30 @@ def read_series(
     return _to_series(rows, positions, step, roles)
 
 
-def check_future_covariates(series: SeriesSet, names: Sequence[str], horizon: int) -> None:
-    """Check that future covariates are known for the next ``horizon`` steps of every series.
-
-    Raises:
-        DataError: A covariate is not a future covariate, or has missing values there. The message names the span.
-
-    >>> frame = pd.DataFrame({"ds": [0, 1, 2, 3], "y": [5, 6, 7, None], "price": [1, 1, 1, 2]})
-    >>> check_future_covariates(read_series(frame, future=["price"]), ["price"], horizon=1)
-    """
-    for name in names:
-        if name not in series.future:
-            known = ", ".join(series.future) or "none"
-            raise DataError(
-                f"{name!r} is not a future covariate of the data (known: {known}): name it in future_covariates"
-            )
-        for i, values in enumerate(series.covariates[name]):
-            end = len(series.y[i])
-            values_ahead = values[end : end + horizon]
-            missing = np.ones(horizon, dtype=bool)
-            missing[: len(values_ahead)] = pd.isna(values_ahead)
-            if missing.any():
-                steps = np.flatnonzero(missing)
-                span = series.timestamps(i, end + int(steps[0]), end + int(steps[-1]) + 1)
-                raise DataError(
-                    f"future covariate {name!r} of series {series.ids[i]!r} is missing from "
-                    f"{format_timestamp(span[0])} to {format_timestamp(span[-1])} ({len(steps)} of {horizon} "
-                    "steps of the horizon): "
-                    "give it in the data or with future_data=FILE"
-                )
-
-
 def _to_series(rows: SeriesRows, positions: np.ndarray, freq: str | int, roles: SeriesColumns) -> SeriesSet:
     """Place rows on the grid. Gaps become missing values; leading and trailing missing targets are dropped."""
     edges = np.searchsorted(rows.series_index, np.arange(len(rows.series_ids) + 1))
     total = int((positions[edges[1:] - 1] + 1).sum())
-    if total > max(10**7, 100 * len(positions)):
-        raise DataError(
-            f"frequency {freq!r} turns {len(positions)} rows into {total} steps: give a longer one with freq=..."
-        )
+    check_number_of_steps(freq, len(positions), total)
     starts, targets, missing, n_leading, n_trailing, max_ahead = [], [], [], 0, 0, 0
     covariates: dict[str, list[np.ndarray]] = {name: [] for name in rows.covariates}
     for i, (low, high) in enumerate(itertools.pairwise(edges)):
         steps = positions[low:high]
-        y = _to_grid(rows.y[low:high], steps)
-        observed = np.flatnonzero(~np.isnan(y))
-        if not observed.size:
+        rows_of_series = {name: values[low:high] for name, values in rows.covariates.items()}
+        placed = place_rows(rows.y[low:high], rows_of_series, steps, roles.future)
+        if placed is None:
             raise DataError(
                 f"series {rows.series_ids[i]!r} has no target: {roles.target!r} is missing in all its rows: "
                 "remove the series, or name another column with target_col=NAME"
             )
-        begin, end = int(observed[0]), int(observed[-1]) + 1
-        grids = {name: _to_grid(values[low:high], steps) for name, values in rows.covariates.items()}
-        known = [np.flatnonzero(~pd.isna(grids[name][end:])) for name in roles.future]
-        ahead = max((int(k[-1]) + 1 for k in known if k.size), default=0)
-        for name, grid in grids.items():
-            covariates[name].append(grid[begin : end + (ahead if name in roles.future else 0)])
-        targets.append(y[begin:end])
-        missing.append(int(np.isnan(y[begin:end]).sum()))
-        starts.append(rows.timestamps[low + int(np.searchsorted(steps, begin))])
-        n_leading += int((steps < begin).sum())
-        n_trailing += int((steps >= end + ahead).sum())
-        max_ahead = max(max_ahead, ahead)
+        for name, grid in placed.covariates.items():
+            covariates[name].append(grid)
+        targets.append(placed.y)
+        missing.append(int(np.isnan(placed.y).sum()))
+        starts.append(rows.timestamps[low + int(np.searchsorted(steps, placed.begin))])
+        n_leading += int((steps < placed.begin).sum())
+        n_trailing += int((steps >= placed.end + placed.ahead).sum())
+        max_ahead = max(max_ahead, placed.ahead)
     notes = [f"rows before the first target of their series, dropped: {n_leading}"] if n_leading else []
     notes += [f"rows after the last target of their series, dropped: {n_trailing}"] if n_trailing else []
     notes += [f"future covariates extend up to {max_ahead} steps after the last target"] if max_ahead else []
@@ -277,13 +248,6 @@ def _to_series(rows: SeriesRows, positions: np.ndarray, freq: str | int, roles: 
 def _column_names(roles: SeriesColumns) -> ColumnNames:
     given = {"id": roles.id, "time": roles.time, "target": roles.target}
     return ColumnNames(**{role: name for role, name in given.items() if name})
-
-
-def _to_grid(values: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """``(steps[-1] + 1,)`` with ``values`` at ``steps`` and missing values elsewhere."""
-    grid = np.full(int(steps[-1]) + 1, None if values.dtype == object else np.nan, dtype=values.dtype)
-    grid[steps] = values
-    return grid
 
 
 def _missing_note(ids: list[str], missing: list[int], lengths: list[int]) -> list[str]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lstmkit.data.series.forecast_windows import Origins, rolling_origins
+from lstmkit.data.series.forecast_windows import rolling_origins
 from lstmkit.data.series.series_set import SeriesSet
+from lstmkit.data.series.window_arrays import ForecastWindows
 from lstmkit.errors import DataError, SettingError
 
 MAX_VALID_WINDOWS = 3000  #: If there are more, they are subsampled.
@@ -16,11 +17,10 @@ REGULAR_SEASON_THRESHOLD = 0.3  #: A season is stable if its :func:`seasonal_cha
 
 
 @dataclass(frozen=True)
-class ForecastExamples:
-    """Series, and the origins of their forecast windows."""
+class ForecastExamples(ForecastWindows):
+    """Series that were read, and the origins of their forecast windows."""
 
     series: SeriesSet
-    origins: Origins
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lstmkit.data.tables.table import MISSING, SeriesColumns, Table
+from lstmkit.data.tables.missing_text import MISSING
+from lstmkit.data.tables.table import SeriesColumns, Table
 from lstmkit.data.tables.timestamps import read_timestamps
 from lstmkit.errors import DataError, listing
 

@@ -15,14 +15,12 @@ from lstmkit.data.arrays import as_array
 from lstmkit.data.files import check_decoded_size, read_bytes, reading
 from lstmkit.data.formats import UTF_OR_LATIN, DataFormat, check_format
 from lstmkit.data.tables.delimited import check_column_count, parse_delimited
+from lstmkit.data.tables.missing_text import MISSING
 from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.parquet import read_parquet
 from lstmkit.data.text_files import decode_text, encoding_of, text_suffix
 from lstmkit.errors import DataError, listing, one_line
 
-#: Text that marks a missing number, date or category: the defaults of pandas.
-MISSING = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"}
-MISSING |= {"<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
 DELIMITED = DataFormat(
     "delimited text",
     (".csv", ".tsv", ".txt", ".inter"),

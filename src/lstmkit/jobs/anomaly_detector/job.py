@@ -17,7 +17,9 @@ from lstmkit.data.tables.table import TABLES
 from lstmkit.errors import DataError
 from lstmkit.evaluation.anomaly_thresholds import TAIL, true_runs
 from lstmkit.evaluation.confidence import ScoredExamples
+from lstmkit.export.graphs import JobExport
 from lstmkit.jobs.anomaly_detector import metrics, report
+from lstmkit.jobs.anomaly_detector.export import exported_anomaly_detector
 from lstmkit.jobs.anomaly_detector.plots import anomaly_figure
 from lstmkit.jobs.anomaly_detector.predictor import AnomalyPredictor
 from lstmkit.jobs.anomaly_detector.pyod import PyODDetector
@@ -212,6 +214,9 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
         """The series with the most alarms."""
         figure = anomaly_figure(max(predictions, key=lambda result: int(result.alarms.sum())))
         return note_selection(figure, len(predictions), "series", which="the one with the most alarms")
+
+    def exported(self) -> JobExport:
+        return exported_anomaly_detector(self.predictor)
 
     # ---- evidence ------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from lstmkit.data.series.sensor_series import SensorSeriesSet, forward_fill
+from lstmkit.data.series.sensor_series import SensorSeriesSet
+from lstmkit.data.series.sensor_values import forward_fill
+from lstmkit.decoding.anomaly_scores import trailing_distances
 from lstmkit.evaluation.anomaly_metrics import (
     alarm_counts,
     composite_f1,
@@ -20,7 +22,7 @@ from lstmkit.jobs.anomaly_detector.baselines import moving_z_score
 from lstmkit.jobs.anomaly_detector.predictor import AnomalyPredictor
 from lstmkit.jobs.anomaly_detector.results import AnomalyResult
 from lstmkit.jobs.anomaly_detector.settings import AnomalySettings
-from lstmkit.jobs.anomaly_detector.subspace import fit_subspace, trailing_distances
+from lstmkit.jobs.anomaly_detector.subspace import fit_subspace
 from lstmkit.modules.principal_subspace import PrincipalSubspace
 from lstmkit.progress import Progress
 

@@ -10,36 +10,28 @@ from typing import Any, cast
 import numpy as np
 from typing_extensions import Self
 
-from lstmkit.data.arrays import root_mean_square
 from lstmkit.data.batch import Source
-from lstmkit.data.series.sensor_series import SensorSeriesSet, forward_fill
+from lstmkit.data.series.sensor_series import SensorSeriesSet
+from lstmkit.data.statistics import root_mean_square
+from lstmkit.decoding.anomaly_scores import AnomalyScoring, above, trailing_distances
 from lstmkit.errors import DataError
-from lstmkit.evaluation.anomaly_thresholds import (
-    dynamic_thresholds,
-    extreme_value_threshold,
-    moving_average_thresholds,
-    quantile_threshold,
-    rolling_quantile_thresholds,
-)
+from lstmkit.evaluation.anomaly_thresholds import extreme_value_threshold, quantile_threshold
 from lstmkit.jobs.anomaly_detector.results import AnomalyResult
 from lstmkit.jobs.anomaly_detector.scorers import SCORERS, Scorer
 from lstmkit.jobs.anomaly_detector.settings import ADAPTIVE, AnomalySettings
-from lstmkit.jobs.anomaly_detector.subspace import fit_subspace, trailing_distances
+from lstmkit.jobs.anomaly_detector.subspace import fit_subspace
 from lstmkit.jobs.predictor import Predictor
 from lstmkit.models.base import Ensemble, Model
 from lstmkit.modules.principal_subspace import PrincipalSubspace
 from lstmkit.progress import Progress
 
 _SUBSPACE = "subspace"  # name of the principal subspace within the network
-_MAX_INPUT_STD = 10.0  # standard deviations at which the model's inputs are clipped; its targets are not
-_MAX_ERROR_STD = 1e9  # standard deviations at which targets are clipped
 _MIN_STD = 1e-3  # of training targets: those of constant channels have no subspace
 _MIN_ERROR = 0.01  # smallest mean error of a channel, in its standard deviations
 _VALUE_ROUNDING = 1e-13  # relative to the largest value: a channel that varies less is constant, up to rounding
-_ROUNDING = 1e-4  # relative; a threshold lies that far above the score it came from
 
 
-class AnomalyPredictor(Predictor[AnomalySettings]):
+class AnomalyPredictor(AnomalyScoring, Predictor[AnomalySettings]):
     """Scores sensor series and compares the scores with a threshold.
 
     The score is a weighted geometric mean of two scores whose mean is 1 on normal data: that of the network's errors,
@@ -56,6 +48,8 @@ class AnomalyPredictor(Predictor[AnomalySettings]):
         subspace_sizes: Sizes of the principal subspace; ``None`` without one: if its weight is 0, if the training
             series are constant, too short or have more than 500 scored channels, and in models of version 0.1.
     """
+
+    settings: AnomalySettings
 
     def __init__(self, settings: AnomalySettings, channel_names: tuple[str, ...], mean: Any, std: Any) -> None:
         super().__init__(settings)
@@ -121,14 +115,6 @@ class AnomalyPredictor(Predictor[AnomalySettings]):
 
     # ---- encode --------------------------------------------------------------------------------------------------
 
-    def standardize(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Values ``(T, F)`` in their own units to inputs ``(T, F)`` and targets ``(T, C)``.
-
-        Inputs repeat the last value where one is missing; targets are NaN there.
-        """
-        values = np.clip((values - self.mean) / self.std, -_MAX_ERROR_STD, _MAX_ERROR_STD).astype(np.float32)
-        return np.clip(forward_fill(values), -_MAX_INPUT_STD, _MAX_INPUT_STD), values[:, self.scored_columns]
-
     def encode(self, series: SensorSeriesSet) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Inputs and targets of every series."""
         pairs = [self.standardize(item.values) for item in series.items]
@@ -143,45 +129,6 @@ class AnomalyPredictor(Predictor[AnomalySettings]):
     def errors(self, series: SensorSeriesSet, progress: Progress) -> list[np.ndarray]:
         """Absolute errors of every series, ``(T, C)`` each, in standard deviations."""
         return self.scorer.errors(self.settings, self.model, *self.encode(series), self.device, progress)
-
-    def channel_scores(self, errors: np.ndarray) -> np.ndarray:
-        """Errors in units of the channel's mean error; 0 where nothing is known."""
-        return np.nan_to_num(errors / self.mean_errors)
-
-    def aggregate(self, channel_scores: np.ndarray, before: float | None) -> float:
-        """The network's score of one step: channel scores ``(C,)`` aggregated, then smoothed with the score before."""
-        now = float(channel_scores.mean() if self.settings.score_aggregation == "mean" else channel_scores.max())
-        half_life = self.settings.smoothing_half_life
-        kept = 0.5 ** (1 / half_life) if half_life else 0.0
-        return now if before is None else kept * before + (1 - kept) * now
-
-    def network_scores(self, channel_scores: np.ndarray) -> np.ndarray:
-        """Scores ``(T,)`` of the network alone; 0 during the burn-in."""
-        scores, last = np.zeros(len(channel_scores)), None
-        for t in range(self.settings.burn_in, len(channel_scores)):
-            scores[t] = last = self.aggregate(channel_scores[t], last)
-        return scores
-
-    def combined(self, network: Any, distances: Any) -> Any:
-        """The weighted geometric mean of scores of the network and distances from the subspace."""
-        weight = self.settings.subspace_weight
-        return network ** (1 - weight) * distances**weight
-
-    def scores(self, channel_scores: np.ndarray, targets: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
-        """Scores ``(T,)``: 0 during the burn-in; the network's before the first whole window of the subspace.
-
-        Args:
-            channel_scores: ``(T, C)`` of the network.
-            targets: ``(T, C)``, NaN where missing.
-            before: Targets of the steps before the first one, if there are any.
-        """
-        scores, subspace = self.network_scores(channel_scores), self.subspace
-        if subspace is None:
-            return scores
-        distances = trailing_distances(subspace, targets, before)
-        both = np.isfinite(distances) & (np.arange(len(scores)) >= self.settings.burn_in)
-        scores[both] = self.combined(scores[both], distances[both])
-        return scores
 
     def calibrate(
         self, train: SensorSeriesSet, normal: SensorSeriesSet, progress: Progress, *, normal_follows: bool
@@ -232,27 +179,7 @@ class AnomalyPredictor(Predictor[AnomalySettings]):
         if method in ADAPTIVE:
             return math.nan
         fit = quantile_threshold if method == "quantile" else extreme_value_threshold
-        return float(_above(fit(normal, self.settings.false_alarm_rate)))
-
-    def thresholds(
-        self, scores: np.ndarray, constant: float | None = None, before: np.ndarray | None = None
-    ) -> np.ndarray:
-        """The threshold at each of the scores ``(T,)``.
-
-        Args:
-            scores: This model's, or a baseline's.
-            constant: A baseline's own threshold; by default this model's.
-            before: Scores before the first one, for adaptive methods; by default this model's validation scores.
-        """
-        settings, before = self.settings, self.validation_scores if before is None else before
-        method, window, rate = settings.threshold_method, settings.threshold_window, settings.false_alarm_rate
-        if method == "dynamic":
-            return dynamic_thresholds(scores, window, settings.pruning, before)
-        if method == "rolling":
-            return moving_average_thresholds(scores, window, rate, before)
-        if method == "rolling_quantile":
-            return _above(rolling_quantile_thresholds(scores, window, rate, before))
-        return np.full(len(scores), self.constant_threshold if constant is None else constant)
+        return float(above(fit(normal, self.settings.false_alarm_rate)))
 
     def detect(self, series: SensorSeriesSet, progress: Progress) -> list[AnomalyResult]:
         """Scores, thresholds and alarms of every series."""
@@ -309,11 +236,3 @@ class AnomalyPredictor(Predictor[AnomalySettings]):
             raise ValueError("its principal subspace has an impossible size")
         if sizes is not None and sizes["channels"] != len(self.scored_channels):
             raise ValueError("its principal subspace does not fit the scored channels")
-
-
-def _above(scores: Any) -> Any:
-    """Thresholds a little above the scores that they came from, so that rounding makes no alarm of these.
-
-    They are at least 1, the mean error.
-    """
-    return np.maximum(1.0, scores * (1 + _ROUNDING))

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lstmkit.data.series.sensor_series import SensorSeries
-from lstmkit.evaluation.anomaly_thresholds import true_runs
+from lstmkit.decoding.anomaly_scores import anomaly_events
 
 
 @dataclass(frozen=True)
@@ -44,24 +44,16 @@ class AnomalyResult:
             merge_gap: Alarms at most this many steps apart are one event.
             max_steps: A longer event is closed after this many steps, and the next one begins; 0 = never.
         """
-        rows = []
-        times = self.series.times
-        for start, stop in true_runs(self.alarms, merge_gap, max_steps):
-            peak = start + int(self.scores[start:stop].argmax())
-            highest = int(self.channel_scores[start:stop].max(axis=0).argmax())
-            rows.append(
-                {
-                    "id": self.series.name,
-                    "start": times[start],
-                    "end": times[stop - 1],
-                    "steps": stop - start,
-                    "peak": times[peak],
-                    "score": float(self.scores[peak]),
-                    "threshold": float(self.thresholds[peak]),
-                    "channel": self.channels[highest],
-                }
-            )
-        return rows
+        return anomaly_events(
+            self.series.name,
+            self.series.times,
+            self.scores,
+            self.thresholds,
+            self.channel_scores,
+            self.channels,
+            merge_gap,
+            max_steps,
+        )
 
     def frame(self) -> pd.DataFrame:
         """One row per step: score, threshold, alarm, and the score of each channel."""

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from lstmkit.data.batch import Batch, Loader
-from lstmkit.data.series.sensor_series import Windows, sliding_windows, trailing_windows
+from lstmkit.data.series.sensor_series import Windows
+from lstmkit.data.series.sensor_values import sliding_windows, trailing_windows
+from lstmkit.decoding.anomaly_scores import prediction_errors
 from lstmkit.jobs.anomaly_detector.settings import AnomalySettings
 from lstmkit.models.autoencoder import Autoencoder
 from lstmkit.models.base import Model
@@ -191,22 +193,6 @@ def future_values(values: np.ndarray, horizon: int) -> np.ndarray:
     for k in range(min(horizon, len(values) - 1)):
         future[: -k - 1, k] = values[k + 1 :]
     return future.reshape(len(values), -1)
-
-
-def prediction_errors(values: np.ndarray, predictions: np.ndarray, horizon: int) -> np.ndarray:
-    """Absolute errors ``(T, C)``: the mean over the predictions of each value, made up to ``horizon`` steps before.
-
-    Args:
-        values: ``(T, C)``.
-        predictions: ``(T, horizon * C)``, made at each step.
-    """
-    predictions = predictions.reshape(len(predictions), horizon, -1)
-    total = np.zeros(values.shape)
-    for k in range(min(horizon, len(predictions) - 1)):
-        total[k + 1 :] += np.abs(values[k + 1 :] - predictions[: -k - 1, k])
-    counts = np.minimum(np.arange(len(predictions)), horizon).astype(np.float64)
-    counts[0] = np.nan  # nothing was predicted for the first step
-    return total / counts[:, None]
 
 
 def _training_places(inputs: Sequences, window: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.signal import correlate, find_peaks
 
-from lstmkit.data.series.sensor_series import forward_fill
+from lstmkit.data.series.sensor_values import forward_fill
 from lstmkit.modules.principal_subspace import PrincipalSubspace
 
 _MAX_PERIOD_STEPS = 20_000  # that a period is looked for in
@@ -53,16 +53,3 @@ def fit_subspace(train: Sequence[np.ndarray], max_window: int | None = None) -> 
     limit = min(len(longest) // 2, _MAX_WINDOW_VALUES // longest.shape[1])
     limit = limit if max_window is None else min(limit, max_window)
     return PrincipalSubspace.fitted(series, min(period_of(longest), limit)) if limit >= _MIN_WINDOW else None
-
-
-def trailing_distances(subspace: PrincipalSubspace, values: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
-    """The distance ``(T,)`` of the window that ends with each step; NaN before the first whole window.
-
-    Args:
-        subspace: Of windows.
-        values: ``(T, C)``.
-        before: Values of the steps before the first one, if they are known.
-    """
-    known = values if before is None else np.concatenate([before, values])
-    distances = subspace.distances(forward_fill(known)[-(len(values) + subspace.window - 1) :])
-    return np.concatenate([np.full(len(values) - len(distances), np.nan), distances])

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from lstmkit.data.series.covariates import CovariateEncoder
-from lstmkit.data.series.forecast_windows import Origins
 from lstmkit.data.series.series_set import SeriesSet
+from lstmkit.data.series.window_arrays import Origins
 from lstmkit.jobs.forecaster.baselines import MAX_HISTORY
 
 

@@ -30,11 +30,14 @@ import torch
 from lstmkit.data.batch import Batch
 from lstmkit.data.series.covariates import CovariateEncoder
 from lstmkit.data.series.forecast_frames import forecast_frame
-from lstmkit.data.series.forecast_windows import Origins, Windows, WindowScaler, past_values
-from lstmkit.data.series.series_set import SeriesSet, check_future_covariates
+from lstmkit.data.series.forecast_windows import Windows
+from lstmkit.data.series.placement import check_future_covariates
+from lstmkit.data.series.series_set import SeriesSet
 from lstmkit.data.series.time_split import ForecastExamples
+from lstmkit.data.series.window_arrays import Origins, past_values
+from lstmkit.data.series.window_scaling import WindowScaler
+from lstmkit.decoding.window_forecast import WindowForecast
 from lstmkit.jobs.forecaster.predictor import ForecasterPredictor
-from lstmkit.jobs.forecaster.window_forecast import WindowForecast
 from lstmkit.look.shapley import Coalitions
 
 HISTORY, CALENDAR = "history", "calendar"  #: Names of the inputs that are not covariates.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from lstmkit.data.series.forecast_windows import Origins, rolling_origins
+from lstmkit.data.series.forecast_windows import rolling_origins
 from lstmkit.data.series.series_set import SeriesSet
+from lstmkit.data.series.window_arrays import Origins
 from lstmkit.jobs.forecaster.explanation import count_coalitions, explain_windows
 from lstmkit.jobs.forecaster.predictor import ForecasterPredictor
 from lstmkit.plots.contributions import contribution_figure

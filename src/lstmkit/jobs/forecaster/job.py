@@ -24,10 +24,12 @@ from lstmkit.data.series.time_split import (
 )
 from lstmkit.data.tables.native_frames import as_pandas, to_native
 from lstmkit.data.tables.table import TABLES
+from lstmkit.export.graphs import JobExport
 from lstmkit.jobs.base import DataSplit, Job, sampled_rows
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.forecaster.example_sequences import example_windows
 from lstmkit.jobs.forecaster.explanation import explain_next_steps
+from lstmkit.jobs.forecaster.export import exported_forecaster
 from lstmkit.jobs.forecaster.metrics import ALL_BASELINES, backtest, unseen_windows
 from lstmkit.jobs.forecaster.paths import path_frame
 from lstmkit.jobs.forecaster.plots import forecast_figure
@@ -243,6 +245,9 @@ class Forecaster(ForecasterSettings, Job[ForecasterPredictor]):
         predictor = self.predictor
         examples = predictor.read(data, future_data)
         return to_native(with_names_of_data(explain_next_steps(predictor, examples, series), examples.names), data)
+
+    def exported(self) -> JobExport:
+        return exported_forecaster(self.predictor)
 
     # ---- evaluation and report -----------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from scipy.special import ndtri
 from typing_extensions import Self
 
 from lstmkit.data.series.time_split import ForecastExamples
-from lstmkit.jobs.forecaster.window_forecast import WindowForecast
+from lstmkit.decoding.window_forecast import WindowForecast
 
 MAX_SERIES = 200  #: With more series than this in validation, all pairs have the same correlation.
 MAX_SCORE = 4.0  #: Normal scores of actual values are cut off here: one value far out must not set a correlation.

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from lstmkit.data.batch import Batch, Loader
-from lstmkit.data.series.series_set import SeriesSet, check_future_covariates
+from lstmkit.data.series.placement import check_future_covariates
+from lstmkit.data.series.series_set import SeriesSet
 from lstmkit.data.series.time_split import ForecastExamples
 from lstmkit.errors import SettingError, UserError
 from lstmkit.jobs.forecaster.generation import sample_paths

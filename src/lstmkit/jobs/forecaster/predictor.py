@@ -15,16 +15,10 @@ from typing_extensions import Self
 from lstmkit.data.batch import Batch, Loader, Source
 from lstmkit.data.series.covariates import CovariateEncoder
 from lstmkit.data.series.forecast_frames import forecast_frame
-from lstmkit.data.series.forecast_windows import (
-    Origins,
-    Windows,
-    WindowScaler,
-    past_values,
-    usual_scales,
-    without_overlap,
-)
+from lstmkit.data.series.forecast_windows import Windows, without_overlap
 from lstmkit.data.series.history import History
-from lstmkit.data.series.series_set import SeriesSet, check_future_covariates
+from lstmkit.data.series.placement import check_future_covariates
+from lstmkit.data.series.series_set import SeriesSet
 from lstmkit.data.series.time_split import (
     REGULAR_SEASON_THRESHOLD,
     ForecastExamples,
@@ -33,17 +27,18 @@ from lstmkit.data.series.time_split import (
     plan_windows,
     seasonal_change,
 )
+from lstmkit.data.series.window_arrays import ForecastWindows, Origins
+from lstmkit.data.series.window_scaling import WindowScaler, usual_scales
+from lstmkit.decoding.window_forecast import WindowForecast
+from lstmkit.decoding.window_forecasts import WindowForecasts
 from lstmkit.evaluation.calibration import combination_weight
 from lstmkit.evaluation.forecast_metrics import quantile_columns
-from lstmkit.jobs.forecaster.adaptive_intervals import adapted_widths, answered_origins
-from lstmkit.jobs.forecaster.exponential_smoothing import smoothed_forecasts, steps_to_smooth
 from lstmkit.jobs.forecaster.generation import sample_paths
 from lstmkit.jobs.forecaster.intervals import IntervalCalibration
-from lstmkit.jobs.forecaster.known_series import KnownSeries
 from lstmkit.jobs.forecaster.path_correlation import PathCorrelation
 from lstmkit.jobs.forecaster.reading import read_forecast_series
+from lstmkit.jobs.forecaster.series_histories import SeriesHistories
 from lstmkit.jobs.forecaster.settings import ForecasterSettings
-from lstmkit.jobs.forecaster.window_forecast import WindowForecast
 from lstmkit.jobs.predictor import Predictor
 from lstmkit.models.base import Model
 from lstmkit.models.sequence import SequenceModel
@@ -61,7 +56,7 @@ MAX_CALIBRATION_WINDOWS = 300  #: The recursive method samples many paths per wi
 _SCALER_NAMES = {"seasonal_naive": "season", "seasonal_difference": "difference"}
 
 
-class ForecasterPredictor(KnownSeries, Predictor[ForecasterSettings]):
+class ForecasterPredictor(SeriesHistories, WindowForecasts, Predictor[ForecasterSettings]):
     """Forecasts quantiles for windows of time series.
 
     Args:
@@ -79,6 +74,9 @@ class ForecasterPredictor(KnownSeries, Predictor[ForecasterSettings]):
         path_correlation: Dependence of steps and series, for sampled paths (method direct); ``None`` without a
             validation split and in models of version 0.1.
     """
+
+    settings: ForecasterSettings
+    window_plan: Plan
 
     def __init__(
         self,
@@ -120,7 +118,7 @@ class ForecasterPredictor(KnownSeries, Predictor[ForecasterSettings]):
         )
         regular = replace(plan, regular=change < REGULAR_SEASON_THRESHOLD)
         predictor = cls(settings, regular, covariates, last_timestamps(series, series.lengths))
-        scales = usual_scales(series, predictor.scaler, regular.past)
+        scales = usual_scales(series.y, predictor.scaler, regular.past)
         predictor.usual_scales = dict(zip(series.ids, scales.tolist(), strict=True))
         predictor.keep_history(series)
         predictor.smoothing_weight = max(settings.smoothing_weight, 0.0)
@@ -130,7 +128,7 @@ class ForecasterPredictor(KnownSeries, Predictor[ForecasterSettings]):
         """A file or object as series of the frequency that was fitted. Raises DataError."""
         return read_forecast_series(self.settings, data, self.window_plan.freq, future_data)
 
-    def windows(self, examples: ForecastExamples) -> Windows:
+    def windows(self, examples: ForecastWindows) -> Windows:
         """Encoded windows with targets, ready to be batched."""
         settings, plan = self.settings, self.window_plan
         patches = -(-settings.horizon // plan.patch)
@@ -194,15 +192,8 @@ class ForecasterPredictor(KnownSeries, Predictor[ForecasterSettings]):
         experts = LinearExperts(plan.past, s.horizon, trunk.output_size, s.linear_experts) if s.linear_experts else None
         return SequenceModel(encoder, trunk, head, experts)
 
-    def predict_windows(self, examples: ForecastExamples, progress: Progress | None = None) -> WindowForecast:
-        """Forecasts of ``N`` windows before calibration, stacked: ``(N, H, Q)``, ``(N, H)``, ``(N, 1)``, ``(N, H)``.
-
-        They are those of the network, combined with exponential smoothing by :attr:`smoothing_weight`.
-        """
-        forecast = self.network_forecast(self.windows(examples), progress)
-        if not self.smoothing_weight:
-            return forecast
-        return forecast.moved_toward(self.smoothed(examples, forecast), self.smoothing_weight)
+    def network_windows(self, examples: ForecastWindows, progress: Progress | None = None) -> WindowForecast:
+        return self.network_forecast(self.windows(examples), progress)
 
     def network_forecast(self, windows: Source, progress: Progress | None = None) -> WindowForecast:
         """Stacked forecasts of encoded windows by the network alone."""
@@ -213,26 +204,6 @@ class ForecasterPredictor(KnownSeries, Predictor[ForecasterSettings]):
                 self.model, loader, self._decode, device=self.device, progress=progress, title="forecasting"
             )
         return WindowForecast(*(np.stack(parts) for parts in zip(*forecasts, strict=True)))
-
-    def smoothed(self, examples: ForecastExamples, forecast: WindowForecast) -> np.ndarray:
-        """Forecasts of the windows by exponential smoothing, ``(N, H)``, in the scaled units of ``forecast``."""
-        values = smoothed_forecasts(
-            self._values_to_smooth(examples),
-            self.settings.horizon,
-            self.window_plan.season,
-            multiplicative=not self.settings.log_transform,
-        )
-        return (values - forecast.base) / forecast.scale
-
-    def _values_to_smooth(self, examples: ForecastExamples) -> np.ndarray:
-        """The values before each window's horizon, ``(N, L)``, of more steps than the network reads."""
-        steps = steps_to_smooth(self.window_plan.season)
-        return self.scaler.transform(past_values(examples.series, examples.origins, steps))
-
-    def _seasonal_differences(self, examples: ForecastExamples, forecast: WindowForecast) -> np.ndarray:
-        """Mean absolute seasonal difference before each window's horizon, the unit of MASE: ``(N, 1)``, scaled."""
-        differences = WindowScaler(scale="difference", season=self.window_plan.season)
-        return differences.fit(self._values_to_smooth(examples), 0, usual_scale=forecast.scale)[1] / forecast.scale
 
     def _decode(self, model: Model, batch: Batch) -> list[WindowForecast]:
         assert batch.targets is not None
@@ -282,7 +253,7 @@ class ForecasterPredictor(KnownSeries, Predictor[ForecasterSettings]):
             return
         kept = set(map(tuple, without_overlap(valid.origins, self.settings.horizon).tolist()))
         apart = np.array([tuple(origin) in kept for origin in valid.origins.tolist()])
-        unit = self._seasonal_differences(valid, forecast)
+        unit = self.seasonal_differences(valid, forecast)
         if self.settings.smoothing_weight < 0:
             smoothed = self.smoothed(valid, forecast)
             y, network = forecast.target / unit, forecast.median / unit
@@ -295,38 +266,6 @@ class ForecasterPredictor(KnownSeries, Predictor[ForecasterSettings]):
             self.intervals = IntervalCalibration.fit(forecast, levels)
         calibrated = self.intervals.apply(forecast, unit)
         self.path_correlation = PathCorrelation.of_windows(valid, calibrated, self.quantile_levels, apart)
-
-    def calibrated_windows(self, examples: ForecastExamples, progress: Progress | None = None) -> WindowForecast:
-        """Calibrated forecasts of ``N`` windows in scaled units, stacked as those of :meth:`predict_windows`."""
-        forecast = self.predict_windows(examples, progress)
-        if self.intervals is None:
-            return forecast
-        widths = self._adapted_widths(self.intervals, examples) if self.settings.adaptive_rate else None
-        return self.intervals.apply(forecast, self._seasonal_differences(examples, forecast), widths)
-
-    def quantiles(self, series: SeriesSet, origins: Origins, progress: Progress | None = None) -> np.ndarray:
-        """Calibrated quantiles ``(N, H, Q)`` of the windows at ``origins (N, 2)``, in the unit of the series.
-
-        ``Q`` holds the lower bounds from the widest interval inwards, the median, and the upper bounds outwards.
-        """
-        forecast = self.calibrated_windows(ForecastExamples(series, origins), progress)
-        values = self.scaler.inverse(forecast.quantiles, forecast.base[..., None], forecast.scale[..., None])
-        return np.maximum(values, 0.0) if self.is_count_data else values
-
-    def _adapted_widths(self, intervals: IntervalCalibration, examples: ForecastExamples) -> np.ndarray:
-        """Interval widths of each window, ``(N, H, K)``: they follow earlier forecasts of values that are known now."""
-        series, settings = examples.series, self.settings
-        answered = [answered_origins(self.first_unseen_step(series, i), step) for i, step in examples.origins]
-        pairs = [(i, step) for (i, _), steps in zip(examples.origins, answered, strict=True) for step in steps]
-        if not pairs:
-            return np.repeat(intervals.widths[None], len(answered), axis=0)
-        origins, places = np.unique(np.array(pairs), axis=0, return_inverse=True)
-        earlier = ForecastExamples(series, origins)
-        forecast = self.predict_windows(earlier)
-        scores = intervals.scores(forecast, self._seasonal_differences(earlier, forecast))[places.reshape(-1)]
-        scores_of_windows = np.split(scores, np.cumsum([len(steps) for steps in answered])[:-1])
-        levels, rate = sorted(settings.levels), settings.adaptive_rate
-        return np.stack([adapted_widths(of_window, intervals.widths, levels, rate) for of_window in scores_of_windows])
 
     def forecast(self, series: SeriesSet) -> pd.DataFrame:
         """The ``horizon`` steps after the end of each series: ``unique_id, ds, forecast, forecast-lo-80, …``.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from lstmkit.data.series.placement import check_values
 from lstmkit.data.series.series_set import SeriesSet, read_series
-from lstmkit.errors import DataError, SettingError
+from lstmkit.errors import SettingError
 from lstmkit.jobs.forecaster.settings import ForecasterSettings
 
 
@@ -36,20 +37,7 @@ def read_forecast_series(
         static=settings.static_covariates,
         ahead=future_data,
     )
-    if _models_counts(settings):
-        for name, y in zip(series.ids, series.y, strict=True):
-            if ((y < 0) | (y % 1 > 0)).any():
-                raise DataError(
-                    f"series {name!r} has values that are not whole numbers from 0 up, which "
-                    "distribution=negative_binomial needs: give counts, or distribution=student_t"
-                )
-    if settings.log_transform:
-        for name, y in zip(series.ids, series.y, strict=True):
-            if (y <= 0).any():
-                raise DataError(
-                    f"series {name!r} has values at or below 0, which log_transform=True cannot take: "
-                    "drop log_transform"
-                )
+    check_values(series, counts=_models_counts(settings), log=settings.log_transform)
     return series
 
 

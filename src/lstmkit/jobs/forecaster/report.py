@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from lstmkit.data.series.forecast_frames import with_names_of_data
-from lstmkit.data.series.forecast_windows import Origins
 from lstmkit.data.series.history import continued
 from lstmkit.data.series.series_set import SeriesSet
+from lstmkit.data.series.window_arrays import Origins
 from lstmkit.errors import DataError
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.forecaster.example_sequences import example_windows

@@ -1,55 +1,36 @@
-"""What a forecaster knows of the series that it was fitted to: their ends, scales and last values."""
+"""What a fitted forecaster knows of the series that it was fitted to."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from lstmkit.data.series.history import History
-from lstmkit.data.series.series_set import SeriesSet
-from lstmkit.data.series.time_split import Plan
+from lstmkit.data.series.regular_series import RegularSeries
 from lstmkit.errors import DataError
-from lstmkit.jobs.forecaster.settings import ForecasterSettings
-
-MAX_HISTORY_STEPS = 1500  #: Of each series kept with the model; as many as the baselines are fitted to.
-MAX_HISTORY_VALUES = 100_000  #: Of all series together, unless a window and two seasons of each are more.
 
 
-class KnownSeries:
-    """The part of a forecaster's predictor that tells known series from new ones.
+class KnownSeries(ABC):
+    """Tells series that a forecaster was fitted to from new ones.
 
     Attributes:
-        settings: Those of the predictor.
-        window_plan: Frequency, season length and window.
+        settings: Settings of the forecaster.
+        window_plan: Sizes of windows: ``season`` and ``past``, in steps.
         last_trained_timestamps: By series id the last timestamp of training and validation, as text.
         usual_scales: By series id the scale of windows without a scale of their own; ``None`` in models of version 0.1.
-        histories: By series id the last steps of all data that ``fit`` got.
     """
 
-    settings: ForecasterSettings
-    window_plan: Plan
+    settings: Any
+    window_plan: Any
     last_trained_timestamps: dict[str, str]
     usual_scales: dict[str, float] | None
-    histories: dict[str, History]
 
-    def keep_history(self, series: SeriesSet) -> None:
-        """Keep the last steps of each series that goes on until training and validation end, or beyond them.
+    @abstractmethod
+    def parse_timestamp(self, text: str) -> Any:
+        """A timestamp of :attr:`last_trained_timestamps`, as the series have them."""
 
-        These are a window and two seasons before that end, or more if there are few series, and all steps after it.
-        """
-        plan = self.window_plan
-        needed = max(plan.past, 2 * plan.season)
-        steps = max(needed, min(MAX_HISTORY_STEPS, MAX_HISTORY_VALUES // len(series)))
-        for i, name in enumerate(series.ids):
-            timestamps = series.timestamps(i, 0, int(series.lengths[i]))
-            trained_until = self.parse_timestamp(self.last_trained_timestamps.get(name, str(timestamps[-1])))
-            if timestamps[-1] >= trained_until:
-                held_out = int((timestamps > trained_until).sum())
-                self.histories[name] = History.of(series, i, steps + held_out)
-
-    def first_unseen_step(self, series: SeriesSet, i: int) -> int:
+    def first_unseen_step(self, series: RegularSeries, i: int) -> int:
         """The first step of series ``i`` after training and validation; a new series starts after two windows.
 
         Raises:
@@ -67,7 +48,7 @@ class KnownSeries:
                 f"series {series.ids[i]!r} and the training data must both have a time zone, or neither"
             ) from err
 
-    def usual_scales_of(self, series: SeriesSet) -> np.ndarray | None:
+    def usual_scales_of(self, series: RegularSeries) -> np.ndarray | None:
         """``(N,)``; a series that the model was not fitted to has the median of all that it was fitted to."""
         if self.usual_scales is None:
             return None
@@ -75,7 +56,7 @@ class KnownSeries:
         typical = float(np.median(known[known > 0])) if known.any() else 0.0
         return np.array([self.usual_scales.get(name, typical) for name in series.ids])
 
-    def short_history(self, series: SeriesSet) -> str:
+    def short_history(self, series: RegularSeries) -> str:
         """A warning if series have less history than the model needs: a season, or two in a series new to it."""
         season, two_seasons = self.window_plan.season, min(self.window_plan.past, 2 * self.window_plan.season)
         needed = [
@@ -92,7 +73,3 @@ class KnownSeries:
             f"model needs {needed[i]} (season: {season} steps): its forecasts are rough and its intervals, as wide "
             "as is usual in training, may be too narrow: give more history"
         )
-
-    def parse_timestamp(self, text: str) -> Any:
-        """A timestamp of :attr:`last_trained_timestamps`: a date, or a whole number."""
-        return int(text) if isinstance(self.window_plan.freq, int) else pd.Timestamp(text)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lstmkit.data.series.forecast_windows import last_known, split_into_seasons
+from lstmkit.data.series.window_scaling import last_known, split_into_seasons
 
 MAX_STEPS = 1500  #: Steps of history that are smoothed at most.
 
