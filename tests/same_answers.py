@@ -29,6 +29,21 @@ def assert_same(got: Any, expected: Any, where: str = "answer", close: dict[str,
         assert got == expected, where
 
 
+def without_ties(got: list[Any], expected: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Answers but for those with other words of the same score: rounding decides between them. They are few."""
+    pairs = list(zip(got, expected, strict=True))
+    tied = [
+        a != b and "score" in b and abs(a["score"] - b["score"]) < 1e-5 and _texts(a) != _texts(b) for a, b in pairs
+    ]
+    assert sum(tied) <= 0.1 * len(tied)
+    kept = [pair for pair, is_tied in zip(pairs, tied, strict=True) if not is_tied]
+    return [a for a, _ in kept], [b for _, b in kept]
+
+
+def _texts(answer: dict[str, Any]) -> list[str]:
+    return [value for value in answer.values() if isinstance(value, str)]
+
+
 def torch_noise(seed: int) -> Callable[[], np.ndarray]:
     """The random numbers with which the handwriting synthesizer makes the points of a drawing."""
     generator = torch.Generator().manual_seed(seed)

@@ -174,6 +174,17 @@ def test_covariates_over_the_horizon(tmp_path: Path):
         exported.predict(columns_of(frame), future_data=unknown)  # type: ignore[call-arg]
 
 
+def test_adaptive_widths_with_utc_offsets(tmp_path: Path):
+    """Widths follow the steps after training, whatever the offset of the newer data."""
+    rng = np.random.default_rng(0)
+    data = pd.DataFrame({"ds": pd.date_range("2024-01-01", periods=80), "y": rng.normal(size=80)})
+    dates = data["ds"].astype(str)
+    job = make("forecaster", **TINY, adaptive_rate=0.3).fit(data.assign(ds=dates + "T00:00:00Z")[:60])
+    check(job, data.assign(ds=dates + "T00:00:00-08:00"), tmp_path / "export")
+    with pytest.raises(DataError, match="must both have a time zone, or neither"):
+        runtime.load(tmp_path / "export").predict(columns_of(data))
+
+
 def test_a_short_history_is_warned_of(tmp_path: Path):
     job = make("forecaster", **TINY).fit(monthly(0))
     job.export(tmp_path / "export")

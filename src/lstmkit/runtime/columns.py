@@ -152,8 +152,8 @@ class Columns:
             if bool(zone) != bool(zones[0]):
                 raise self.error(key, row, "has a UTC offset and others have none: give all of them an offset, or none")
         if len(set(zones)) > 1:
-            return found - np.array([_minutes(zone) for zone in zones], dtype="timedelta64[m]"), "+00:00"
-        minutes = _minutes(zones[0])
+            return found - np.array([offset_minutes(zone) for zone in zones], dtype="timedelta64[m]"), "+00:00"
+        minutes = offset_minutes(zones[0])
         offset = f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}"
         return found, offset if zones[0] else ""
 
@@ -168,7 +168,7 @@ def _is_date_or_text(value: Any) -> bool:
     return isinstance(value, (str, np.datetime64))
 
 
-def _minutes(zone: str) -> int:
+def offset_minutes(zone: str) -> int:
     """The minutes of a UTC offset: ``+02:00``, ``+0200``, ``+02`` or ``Z``."""
     digits = zone.strip("Z+-").replace(":", "").ljust(4, "0")
     return (-1 if zone.startswith("-") else 1) * (int(digits[:2]) * 60 + int(digits[2:]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ from lstmkit.decoding.window_forecast import WindowForecast
 from lstmkit.decoding.window_forecasts import WindowForecasts
 from lstmkit.progress import Progress
 from lstmkit.runtime.base import BATCH, ExportedJob
-from lstmkit.runtime.columns import Columns
+from lstmkit.runtime.columns import Columns, offset_minutes
 from lstmkit.runtime.series import SeriesFormat, read_series
 
 
@@ -54,7 +55,7 @@ class Forecaster(ExportedJob):
         settings = self.settings
         series = read_series(data, self.form, future_data)
         check_values(series, counts=settings["counts"], log=settings["log_transform"])
-        forecasts = self._forecasts
+        forecasts = self._forecasts.with_offset(series.offset)
         warning = forecasts.short_history(series)
         if warning:
             warnings.warn(warning, stacklevel=2)
@@ -80,7 +81,7 @@ class _Forecasts(WindowForecasts):
     """What is around the network: the same as in the job."""
 
     def __init__(self, job: Forecaster) -> None:
-        self.job, values = job, job.settings
+        self.job, self.offset, values = job, "", job.settings
         self.settings = SimpleNamespace(**{k: values[k] for k in ("horizon", "log_transform", "adaptive_rate")})
         self.settings.levels = tuple(values["levels"])
         self.window_plan = SimpleNamespace(**values["window"])
@@ -101,10 +102,19 @@ class _Forecasts(WindowForecasts):
     def is_count_data(self) -> bool:
         return self.job.settings["counts"]
 
+    def with_offset(self, offset: str) -> _Forecasts:
+        """The same for series whose timestamps have a UTC offset; empty if they have none."""
+        other = copy.copy(self)
+        other.offset = offset
+        return other
+
     def parse_timestamp(self, text: str) -> Any:
         if isinstance(self.job.form.freq, int):
             return int(text)
-        return Columns({"timestamp": [text]}, "the export").dates("timestamp")[0][0]
+        dates, offset = Columns({"timestamp": [text]}, "the export").dates("timestamp")
+        if bool(offset) != bool(self.offset):
+            raise TypeError("only one of two timestamps has a UTC offset")
+        return dates[0] + np.timedelta64(offset_minutes(self.offset) - offset_minutes(offset), "m")
 
     def network_windows(self, examples: ForecastWindows, progress: Progress | None = None) -> WindowForecast:
         values = self.job.settings
