@@ -38,14 +38,17 @@ class AnomalySettings(JobSettings):
     }
 
     time_col: str = setting(
-        "column of the timestamps; without one, rows are equally spaced steps", default="time", group="data"
+        "column of the timestamps; without one, rows are equally spaced steps",
+        default="time",
+        group="data",
+        names="date column",
     )
-    id_col: str = setting("column of the series id; optional", default="id", group="data")
+    id_col: str = setting("column of the series id; optional", default="id", group="data", names="column")
     value_cols: tuple[str, ...] = setting(
-        "columns to score for anomalies; empty = all numeric columns", default=(), group="data"
+        "columns to score for anomalies; empty = all numeric columns", default=(), group="data", names="number column"
     )
     covariates: tuple[str, ...] = setting(
-        "columns the model reads but does not score, such as commands", default=(), group="data"
+        "columns the model reads but does not score, such as commands", default=(), group="data", names="number column"
     )
     valid_fraction: float = setting(
         "validation fraction of each series, also used for calibration", default=0.2, group="data", low=0, high=0.5
@@ -147,7 +150,7 @@ class AnomalySettings(JobSettings):
         low=0,
     )
     label_col: str = setting(
-        "column with 1 for anomalous steps; read by evaluate only", default="label", group="evaluation"
+        "column with 1 for anomalous steps; read by evaluate only", default="label", group="evaluation", names="column"
     )
     vus_buffer: int = setting(
         "maximum buffer in steps around a labeled anomaly in VUS-PR", default=100, group="evaluation", low=0

@@ -62,6 +62,7 @@ class Forecaster(ForecasterSettings, Job[ForecasterPredictor]):
 
     predictor_class = ForecasterPredictor
     data_formats = TABLES
+    answer_suffixes = (".csv",)
 
     # ---- fit -----------------------------------------------------------------------------------------------------
 
