@@ -18,6 +18,7 @@ class AnomalySettings(JobSettings):
     name: ClassVar[str] = "anomaly_detector"
     summary: ClassVar[str] = "Detect anomalies in sensor series; compare with a moving z-score and Sub-PCA."
     extra: ClassVar[str] = "text"
+    main_settings: ClassVar[tuple[str, ...]] = ("id_col", *JobSettings.main_settings)
     old_settings: ClassVar[Mapping[str, str]] = {
         "channels": "value_cols",
         "context": "covariates",
