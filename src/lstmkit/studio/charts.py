@@ -55,20 +55,20 @@ def line(x: Sequence[Any] | np.ndarray, y: Sequence[Any] | np.ndarray, name: str
     values = [value if math.isfinite(value) else None for value in np.asarray(y, dtype=float)[::every].tolist()]
     style = {"color": PALETTE[number % len(PALETTE)], "dash": _DASHES[number % len(_DASHES)], "width": 1.6}
     times = np.asarray(x)[::every].tolist()
-    return {"type": "scatter", "mode": "lines", "x": times, "y": values, "name": name, "line": style}
+    return {"type": "scatter", "mode": "lines", "x": times, "y": values, "name": plain(name), "line": style}
 
 
 def lines(traces: Sequence[dict[str, Any]], x_title: str = "", y_title: str = "", height: float = 300) -> Chart:
     """Lines in one panel, with a legend if there are several."""
-    legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
+    legend = {"orientation": "h", "x": 0, "y": 1, "yref": "container", "yanchor": "top"}
     return {
         "data": list(traces),
         "layout": layout(
             height,
             showlegend=len(traces) > 1,
             legend=legend,
-            xaxis={**_AXIS, "title": {"text": x_title}},
-            yaxis={**_AXIS, "title": {"text": y_title}},
+            xaxis={**_AXIS, "title": {"text": plain(x_title)}},
+            yaxis={**_AXIS, "title": {"text": plain(y_title)}},
         ),
     }
 
@@ -103,7 +103,7 @@ def panels(x: Sequence[Any], series: Mapping[str, np.ndarray]) -> Chart:
 
 def bars(counts: Mapping[str, int], title: str) -> Chart:
     """Horizontal bars, the greatest on top."""
-    names, values = list(counts), list(counts.values())
+    names, values = list(map(plain, counts)), list(counts.values())
     trace = {"type": "bar", "orientation": "h", "y": names, "x": values, "marker": {"color": PALETTE[0]}}
     y_axis = {**_AXIS, "type": "category", "autorange": "reversed"}
     height = 26 * len(names) + _TOP + _BOTTOM

@@ -54,6 +54,7 @@ class TableColumns:
         No column is guessed twice, and none that is the default of another setting.
 
         >>> from lstmkit.jobs.settings import settings_of
+        >>> import pandas as pd
         >>> frame = pd.DataFrame({"day": ["2024-01-01", "2024-01-02"], "price": ["1", "2.5"]})
         >>> TableColumns.of(Table(frame, "the frame")).guesses(settings_of("forecaster"))
         {'time_col': 'day', 'target_col': 'price'}

@@ -17,6 +17,7 @@ from lstmkit.data import zip_archive
 from lstmkit.data.audio import audio_io
 from lstmkit.data.audio.audio_io import AudioClip, encode_audio, read_audio
 from lstmkit.data.files import load_npz, reading
+from lstmkit.data.folders import visible_files
 from lstmkit.data.ink.svg import read_svg
 from lstmkit.data.music.midi import FILE_SUFFIXES as MIDI_SUFFIXES
 from lstmkit.data.music.midi import note_name, read_midi
@@ -132,7 +133,7 @@ def _series(table: Table, columns: TableColumns) -> dict[str, Any]:
         order = {id: np.flatnonzero(ids == id) for id in first}
         traces = [charts.line(x[rows], values[names[0]][rows], id, k) for k, (id, rows) in enumerate(order.items())]
         return {
-            "chart": charts.lines(traces, x_name, charts.plain(names[0])),
+            "chart": charts.lines(traces, x_name, names[0]),
             "caption": f"{names[0]} of the first {len(first)} series over {x_name}",
         }
     return {"chart": charts.panels(x, values), "caption": f"{', '.join(names)} over {x_name}"}
@@ -202,6 +203,8 @@ def _clip(clip: AudioClip) -> Drawing:
 
 
 def _image(path: Path) -> Drawing:
+    if image_io.is_animated(path):
+        return _video(path)
     pixels = image_io.read_image(path, _IMAGE_SIDE, _IMAGE_SIDE)
     return Drawing(image=_png_of(pixels), caption="The image")
 
@@ -280,9 +283,9 @@ def _midi(path: Path) -> Drawing:
 
 
 def _folder(path: Path) -> Drawing:
-    files = sorted(file for file in path.iterdir() if file.is_file())
+    files = visible_files(path)
     first = _first_drawn(files)
-    names = [file.name for file in files]
+    names = [file.relative_to(path).as_posix() for file in files]
     return replace(first, summary=f"{len(files):,} files", names=names[:_MAX_LISTED])
 
 

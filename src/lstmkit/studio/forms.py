@@ -184,11 +184,8 @@ def _wording(name: str, help: str) -> dict[str, str]:
     >>> _wording("freq", "pandas frequency; inferred if not given")["more"]
     'Inferred if not given.'
     """
-    label, _, more = (re.split(r"(; |: |\. )", help, maxsplit=1) + ["", ""])[:3]
-    sentence = {
-        "label": _capital(label.removesuffix(".")),
-        "more": _capital(more.removesuffix(".")) + "." if more else "",
-    }
+    label, more = [*re.split(r"; |: |\. ", help.removesuffix("."), maxsplit=1), ""][:2]
+    sentence = {"label": _capital(label), "more": _capital(more) + "." if more else ""}
     return {"name": name, "hint": typed(name), **sentence}
 
 

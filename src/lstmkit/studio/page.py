@@ -105,6 +105,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.policies["json.dumps_kwargs"] = {}  # keys keep their order
     environment.globals["title_of"] = title_of
     environment.filters |= {"duration": duration, "megabytes": _megabytes, "when": _when}
     return environment

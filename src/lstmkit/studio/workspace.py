@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from lstmkit.data.folders import visible_files
 from lstmkit.errors import DataError, UserError, one_line
 from lstmkit.training.checkpoint import write_bytes
 
@@ -45,7 +46,7 @@ class Upload:
     @property
     def size(self) -> int:
         """Bytes of its files."""
-        files = self.path.iterdir() if self.path.is_dir() else [self.path]
+        files = visible_files(self.path) if self.path.is_dir() else [self.path]
         return sum(file.stat().st_size for file in files)
 
 
@@ -120,19 +121,20 @@ class Workspace:
         """Keep a copy of one or several files.
 
         Args:
-            files: The name and content of each. Of a name only letters, digits and ``. _ -`` are used.
+            files: The name and content of each. Of a name only letters, digits and ``. _ -`` are used; the names of
+                folders before it, from a chosen folder, become subfolders.
 
         Raises:
             DataError: There is no file.
         """
-        named = [(_file_name(name), content) for name, content in files]
+        named = [(_parts(name), content) for name, content in files]
         if not named:
             raise DataError("no file was chosen: choose one, or drop it on the page")
-        folder = self._new_folder(self._uploads, named[0][0].partition(".")[0])
-        place = folder / "files"
-        place.mkdir()
-        for name, content in named:
-            with _free_path(place, name).open("wb") as file:
+        folder = self._new_folder(self._uploads, named[0][0][0].partition(".")[0])
+        for parts, content in named:
+            place = folder.joinpath("files", *parts[1:-1])  # the chosen folder itself is ``files``
+            place.mkdir(parents=True, exist_ok=True)
+            with _free_path(place, parts[-1]).open("wb") as file:
                 shutil.copyfileobj(content, file)
         return self.upload(folder.name)
 
@@ -150,7 +152,8 @@ class Workspace:
         files = sorted(place.iterdir()) if place.is_dir() else []
         if not files:
             return None
-        return Upload(folder.name, files[0] if len(files) == 1 else place, place.stat().st_mtime)
+        is_single = len(files) == 1 and files[0].is_file()
+        return Upload(folder.name, files[0] if is_single else place, place.stat().st_mtime)
 
     # ---- runs --------------------------------------------------------------------------------------------------------
 
@@ -214,15 +217,18 @@ def _newest_first(items: Iterable[Any]) -> list[Any]:
     return sorted(items, key=lambda item: -item.seconds)
 
 
-def _file_name(name: str) -> str:
-    """The last part of a name, in harmless characters.
+def _parts(name: str) -> list[str]:
+    """The parts of a path in harmless characters.
 
-    >>> _file_name("../../sales 2024 (1).csv")
-    'sales_2024_1_.csv'
+    >>> _parts("../clips/yes (1)/a b.wav"), _parts("C:\\\\data\\\\sales.csv")
+    (['clips', 'yes_1_', 'a_b.wav'], ['C_', 'data', 'sales.csv'])
     """
-    last = re.split(r"[/\\]", name)[-1]
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", last).lstrip("._-") or "file"
-    stem, dot, suffixes = plain.partition(".")
+    parts = (re.sub(r"[^A-Za-z0-9._-]+", "_", part).lstrip("._-") for part in re.split(r"[/\\]", name))
+    return [_shortened(part) for part in parts if part] or ["file"]
+
+
+def _shortened(name: str) -> str:
+    stem, dot, suffixes = name.partition(".")
     return stem[:_MAX_NAME] + dot + suffixes[-_MAX_NAME:]
 
 

@@ -59,7 +59,7 @@ def _compared(a: Run, b: Run) -> dict[str, Any]:
         "settings": _differences(a, b),
         "scores": _scores(a, b),
         "chart": _losses(a, b),
-        "same_data": a.data == b.data,
+        "same": a.data == b.data,
     }
 
 

@@ -46,7 +46,7 @@ def choose_data(request: Request) -> Response:
 async def add_data(request: Request) -> Response:
     """Keep files, if the job can read their format and they can be drawn."""
     values = await submitted(request)
-    return await run_in_threadpool(_add, request, uploaded(values.get("files", [])))
+    return await run_in_threadpool(_add, request, uploaded([*values.get("files", []), *values.get("folder", [])]))
 
 
 def add_sample(request: Request) -> Response:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from lstmkit.errors import SettingError, UserError
-from lstmkit.look.state_matches import THRESHOLD, StateMatch, matching_ranges, units_on
+from lstmkit.look.state_matches import StateMatch, matching_ranges, units_on
 from lstmkit.look.traces import ExampleSequence, LayerTrace, trace_layers
 from lstmkit.studio.forms import keyword_fields, read_keywords
 from lstmkit.studio.page import message_of, render, run_of, studio_of, title_of
@@ -50,6 +50,7 @@ def show(request: Request) -> Response:
     studio, run = studio_of(request), run_of(request)
     query = {name: request.query_params.getlist(name) for name in request.query_params}
     context: dict[str, Any] = {"matches": None, "trace": None, "layers": [], "selected": (), "error": ""}
+    context |= {"hypothesis_error": "", "form": {}}
     with studio.models.use(run.model_folder) as (job, _):
         fields = [
             field.with_value(query.get(field.name, [field.value])[0]) for field in keyword_fields(job.example_sequences)
@@ -64,19 +65,19 @@ def show(request: Request) -> Response:
             layer = chosen if chosen in keys else list(keys)[-1]
             trace = traces[keys[layer]]
             context |= {"layers": list(keys), "layer": layer, "trace": _trace_data(sequences[0], trace)}
+            context["form"] = _hypothesis_form(query, trace.state)
             if "start" in query:
                 others = [trace_layers(job.network, other)[keys[layer]] for other in sequences[1:]]
-                context |= _hypothesis(sequences, [trace, *others], query)
+                context |= _hypothesis(sequences, [trace, *others], context["form"])
         except UserError as err:
             context["error"] = message_of(err)
     return render(
         "look.html.j2",
-        422 if context["error"] else 200,
+        422 if context["error"] or context["hypothesis_error"] else 200,
         title=f"Inside {run.id}",
         run=run,
         job_title=title_of(run.job),
         fields=fields,
-        form=_hypothesis_form(query),
         layer=context.pop("layer", ""),
         **context,
     )
@@ -122,37 +123,61 @@ def _label(labels: Sequence[str], step: int) -> str:
 # ---- hypotheses ------------------------------------------------------------------------------------------------------
 
 
-def _hypothesis_form(query: dict[str, list[str]]) -> dict[str, Any]:
-    """What the form of the hypothesis holds."""
-    first = {name: values[0] for name, values in query.items()}
+def _hypothesis_form(query: dict[str, list[str]], state: np.ndarray) -> dict[str, Any]:
+    """What the form of the hypothesis holds: what was sent, or a range that is likely to be of interest."""
+    if "start" in query:
+        sent = {name: values[0] for name, values in query.items()}
+        names = ("start", "last", "threshold", "units", "min_steps")
+        return {**{name: sent.get(name, "") for name in names}, "only_there": "only_there" in sent}
+    start, last, threshold = likely_range(state)
     return {
-        "start": first.get("start", "0"),
-        "last": first.get("last", "0"),
-        "threshold": first.get("threshold", str(THRESHOLD)),
-        "units": first.get("units", ""),
-        "only_there": "start" not in first or "only_there" in first,
-        "min_steps": first.get("min_steps", "1"),
+        "start": start,
+        "last": last,
+        "threshold": f"{threshold:.2f}",
+        "units": "",
+        "min_steps": 1,
+        "only_there": True,
     }
 
 
+def likely_range(state: np.ndarray) -> tuple[int, int, float]:
+    """First and last step of the highest peak of a unit, and a threshold halfway up to it.
+
+    Args:
+        state: ``(T, H)``.
+
+    >>> likely_range(np.array([[0.0], [0.8], [0.9], [0.1]]))
+    (1, 2, 0.675)
+    """
+    above = state - state.mean(axis=0)
+    step, unit = (int(index) for index in np.unravel_index(np.argmax(above), above.shape))
+    values = state[:, unit]
+    threshold = float(values.mean() + values[step]) / 2
+    is_on = values >= threshold
+    start = step - int(np.argmin(is_on[step::-1])) + 1 if not is_on[: step + 1].all() else 0
+    last = step + int(np.argmin(is_on[step:])) - 1 if not is_on[step:].all() else len(values) - 1
+    return start, last, threshold
+
+
 def _hypothesis(
-    sequences: Sequence[ExampleSequence], traces: Sequence[LayerTrace], query: dict[str, list[str]]
+    sequences: Sequence[ExampleSequence], traces: Sequence[LayerTrace], form: dict[str, Any]
 ) -> dict[str, Any]:
     """The units that a range of steps or the reader selects, and where else they are on together."""
-    form = _hypothesis_form(query)
-    threshold = _parsed(form["threshold"], "the threshold", float)
-    start, last = (_parsed(form[name], name, int) for name in ("start", "last"))
-    units: tuple[int, ...] = tuple(
-        _parsed(text, "a unit", int) for text in form["units"].replace(",", " ").split()
-    ) or units_on(traces[0].state, start, last + 1, threshold, only_there=form["only_there"])
-    if not units:
-        where = "only there" if form["only_there"] else "there"
-        raise SettingError(
-            f"no unit is on {where} from step {start} to {last} at the threshold {threshold:g}: lower it, or choose "
-            "other steps"
-        )
-    states = [trace.state for trace in traces]
-    found = matching_ranges(states, units, threshold, min_steps=_parsed(form["min_steps"], "the fewest steps", int))
+    try:
+        threshold = _parsed(form["threshold"], "the threshold", float)
+        start, last = _parsed(form["start"], "the first step", int), _parsed(form["last"], "the last step", int)
+        typed = tuple(_parsed(text, "a unit", int) for text in form["units"].replace(",", " ").split())
+        only_there = form["only_there"]
+        units = typed or units_on(traces[0].state, start, last + 1, threshold, only_there=only_there)
+        if not units:
+            raise SettingError(
+                f"no unit is on from step {start} to {last}{' and off around it' if only_there else ''} at the "
+                f"threshold {threshold:g}: choose another threshold, or other steps"
+            )
+        min_steps = _parsed(form["min_steps"], "the fewest steps", int)
+        found = matching_ranges([trace.state for trace in traces], units, threshold, min_steps=min_steps)
+    except SettingError as err:
+        return {"hypothesis_error": message_of(err)}
     return {"selected": units, "matches": [_match(sequences[match.example], match) for match in found]}
 
 
@@ -170,7 +195,7 @@ def _match(sequence: ExampleSequence, match: StateMatch) -> Match:
     return Match(name, match.start, match.stop - 1, match.units, before, inside, after, picture)
 
 
-def _parsed(text: str, what: str, kind: type) -> Any:
+def _parsed(text: str | int, what: str, kind: type) -> Any:
     try:
         return kind(text)
     except ValueError as err:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ from starlette.responses import FileResponse, Response
 
 from lstmkit.data.formats import check_format
 from lstmkit.errors import DataError, ModelFileError, UserError, one_line
-from lstmkit.report import save_figure
+from lstmkit.report import number, save_figure
 from lstmkit.studio.drawing import Drawing, draw, file_as_png
 from lstmkit.studio.forms import keyword_fields, read_keywords
 from lstmkit.studio.live_inputs import data_of, inputs_of, row_columns
@@ -172,13 +174,12 @@ def _page(
 
 
 def _drawing(folder: Path, about: Mapping[str, Any]) -> Drawing:
-    """The answers as their file shows them, and their records if the file has no table."""
-    drawing = draw(folder / about["first"])
+    """The answers beside their figure: sound, text, and a table of the file or, if it has none, of the records."""
+    drawing = replace(draw(folder / about["first"]), chart=None, image="", summary="")
     if drawing.columns:
-        return drawing
-    records = json.loads((folder / "answers.json").read_bytes())
-    columns, rows = _as_rows(records)
-    return Drawing(**{**vars(drawing), "columns": columns, "rows": rows})
+        return replace(drawing, rows=[[_rounded(cell) for cell in row] for row in drawing.rows])
+    columns, rows = _as_rows(json.loads((folder / "answers.json").read_bytes()))
+    return replace(drawing, columns=columns, rows=rows)
 
 
 def _as_rows(records: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
@@ -198,4 +199,9 @@ def _is_short(value: Any) -> bool:
 def _cell(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(map(str, value))
-    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
+    return number(value) if isinstance(value, float) else "" if value is None else str(value)
+
+
+def _rounded(cell: str) -> str:
+    """A cell with four significant digits if it is a number with more."""
+    return number(float(cell)) if re.fullmatch(r"-?\d+\.\d{3,}(e-?\d+)?", cell) else cell

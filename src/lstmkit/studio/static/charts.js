@@ -12,6 +12,7 @@ const PLOT_OPTIONS = {
 const studio = {
   // Draw a chart, or draw it again with other values.
   draw(element, chart) {
+    element.style.height = `${chart.layout.height}px`; // else a narrower window would make it flat
     const drawn = Plotly.react(element, chart.data, chart.layout, PLOT_OPTIONS);
     element.dataset.drawn = "yes"; // for tests
     return drawn;

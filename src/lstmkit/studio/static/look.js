@@ -7,6 +7,7 @@ const COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8a6100", "#1b1b1b"
 const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
 const SIGMOID = ["forget", "input", "output", "update", "reset"];
 const STEPS_A_SECOND = 8;
+const hasMouse = window.matchMedia("(pointer: fine)").matches; // on a phone a drag scrolls the page
 const byId = (id) => document.getElementById(id);
 const axis = { gridcolor: "#e2e2e2", zeroline: false, automargin: true };
 const font = { family: "system-ui, sans-serif", size: 13, color: "#1b1b1b" };
@@ -35,9 +36,9 @@ function look() {
       type: "scatter", mode: "lines", name, x: trace.steps, y: row(name, unit), line: { color: COLORS[k % COLORS.length], dash: DASHES[k % DASHES.length], width: 1.7 },
     }));
     const layout = {
-      height: trace.values ? 400 : 300, margin: { l: 48, r: 12, t: 56, b: 44 }, font, dragmode: false, hovermode: "x",
-      showlegend: true, legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
-      xaxis: { ...axis, title: { text: "step" } }, yaxis: { ...axis, domain: trace.values ? [0.36, 1] : [0, 1] }, shapes: cursor(),
+      height: trace.values ? 400 : 300, margin: { l: 48, r: 12, t: 70, b: 44 }, font, dragmode: hasMouse ? "select" : false, selectdirection: "h", hovermode: "x",
+      showlegend: true, legend: { orientation: "h", x: 0, y: 1, yref: "container", yanchor: "top" },
+      xaxis: { ...axis, title: { text: "step" }, anchor: trace.values ? "y2" : "y" }, yaxis: { ...axis, domain: trace.values ? [0.36, 1] : [0, 1] }, shapes: cursor(),
     };
     if (trace.values) {
       data.push({ type: "scatter", mode: "lines", x: trace.steps, y: trace.values, yaxis: "y2", showlegend: false, name: trace.value_name, line: { color: "#1b1b1b", width: 1.4 } });
@@ -69,7 +70,7 @@ function look() {
     }];
     const layout = {
       height: 240, margin: { l: 48, r: 12, t: 8, b: 44 }, font, dragmode: false, hovermode: "closest",
-      xaxis: { ...axis, title: { text: "step" } }, yaxis: { ...axis, type: "category", showticklabels: false, title: { text: "units" } }, shapes: cursor(),
+      xaxis: { ...axis, title: { text: "step" } }, yaxis: { ...axis, type: "category", showticklabels: false, ticks: "", title: { text: "units" } }, shapes: cursor(),
     };
     const drawn = studio.draw(plot, { data, layout });
     maps.push(plot);
@@ -139,7 +140,15 @@ function look() {
     });
   });
 
-  drawUnit();
+  drawUnit().then(() => {
+    byId("unit-plot").on("plotly_selected", (event) => {
+      if (!event || !event.range) return;
+      const inside = trace.steps.filter((step) => event.range.x[0] <= step && step <= event.range.x[1]);
+      if (!inside.length) return;
+      byId("start").value = inside[0];
+      byId("last").value = inside[inside.length - 1] + trace.per_column - 1;
+    });
+  });
   names.forEach(drawMap);
   goTo(0);
 }

@@ -20,7 +20,7 @@ function show(state) {
     shown("left").textContent = state.quiet ? "Working: scores beside the baselines, or a long step." : left;
     shown("note").textContent = task.note;
   } else {
-    shown("step").textContent = state.chart ? "Scoring the model and the baselines …" : "Reading the data …";
+    shown("step").textContent = state.chart ? "Scoring the model and the baselines …" : "Starting, and reading the data …";
     bar.removeAttribute("value");
     shown("left").textContent = shown("note").textContent = "";
   }

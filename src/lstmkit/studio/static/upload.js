@@ -10,7 +10,7 @@ function send() {
   form.requestSubmit();
 }
 
-input.addEventListener("change", () => input.files.length && send());
+form.addEventListener("change", (event) => event.target.files.length && send());
 form.addEventListener("submit", () => {
   document.getElementById("uploading").hidden = false;
 });
