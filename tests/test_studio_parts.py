@@ -25,7 +25,7 @@ pytest.importorskip("starlette")
 
 from lstmkit.studio.columns import TableColumns
 from lstmkit.studio.drawing import draw
-from lstmkit.studio.forms import Field, keyword_fields, read_keywords, read_settings, settings_form
+from lstmkit.studio.forms import Field, keyword_fields, read_keywords, read_settings, settings_form, typed_again
 from lstmkit.studio.live_inputs import data_of, inputs_of, row_columns
 from lstmkit.studio.training import Trainings, fit_arguments
 from lstmkit.studio.workspace import NotFoundError, Workspace
@@ -95,6 +95,17 @@ def test_changed_settings_come_back_as_values_and_as_options(tmp_path: Path):
         "--freq=D", "--lr=0.01", "--levels=80,95", "--cell=gru",
     }  # fmt: skip
     assert fit_arguments(run, Path("sales.csv"), resume=True)[5:] == ["--resume"]
+
+
+def test_what_was_typed_is_shown_again():
+    """Wrong numbers, a switch that was turned off, a list that was emptied."""
+    cls = settings_of("forecaster")
+    typed = {**sent(all_fields("forecaster", TABLE, {"past_covariates": ("shop",)})), "horizon": ["seven"]}
+    typed = {name: values for name, values in typed.items() if name not in ("calendar_features", "past_covariates")}
+    fields = {field.name: field for field in all_fields("forecaster", TABLE, typed_again(cls, typed))}
+    assert {name for name, field in fields.items() if field.is_changed} == {"horizon", "calendar_features"}
+    assert fields["horizon"].value == "seven"
+    assert sent(list(fields.values())) == typed
 
 
 @pytest.mark.parametrize(
@@ -213,6 +224,21 @@ def test_a_run_without_a_process_can_be_resumed_or_says_why_not(tmp_path: Path):
     (run.model_folder / "run.json").write_text("{}", encoding="utf-8")
     state = Trainings().state(run)
     assert (state.status, state.can_resume, state.has_model) == ("unfinished", True, False)
+
+
+def test_a_process_that_scores_the_model_is_not_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Ctrl-C after training would leave no report."""
+    run, trainings, interrupted = Workspace(tmp_path).new_run("forecaster", "sales-1", {}), Trainings(), []
+    monkeypatch.setattr(trainings, "is_running", lambda run: True)
+    monkeypatch.setattr(trainings, "_interrupt", interrupted.append)
+    lines = ['{"task": "training 1/2"}', '{"ended": "training 1/2"}', '{"task": "training 2/2"}']
+    for count, expected in ((0, 1), (1, 2), (2, 2), (3, 3)):
+        run.log.write_text("\n".join(lines[:count]), encoding="utf-8")
+        trainings.stop(run)
+        assert len(interrupted) == expected, lines[:count]
+    run.log.write_text("\n".join([*lines, '{"ended": "training 2/2"}', '{"task": "baselines"}']), encoding="utf-8")
+    trainings.stop(run)
+    assert len(interrupted) == 3
 
 
 # ---- data that are typed, recorded or drawn --------------------------------------------------------------------------

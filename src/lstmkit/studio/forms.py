@@ -127,6 +127,20 @@ def read_settings(cls: type[JobSettings], submitted: Submitted) -> dict[str, Any
     return values
 
 
+def typed_again(cls: type[JobSettings], submitted: Submitted) -> dict[str, Any]:
+    """What was submitted, for :func:`settings_form` to show it again: also values that are wrong."""
+    values: dict[str, Any] = {}
+    for name in settings.declared(cls):
+        kind, texts = settings.without_none(settings.type_of(cls, name)), submitted.get(name, ())
+        if kind is bool:
+            values[name] = bool(texts)
+        elif typing.get_origin(kind) is tuple:
+            values[name] = tuple(part.strip() for text in texts for part in text.split(",") if part.strip())
+        elif texts:
+            values[name] = texts[0]
+    return values
+
+
 def _read_setting(cls: type[JobSettings], name: str, submitted: Submitted) -> Any:
     kind = settings.type_of(cls, name)
     texts = submitted.get(name, ())

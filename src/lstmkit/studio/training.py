@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lstmkit import settings
 from lstmkit.command_options import typed
@@ -36,6 +36,7 @@ class TrainingState:
         messages: Lines that the process wrote.
         history: Rows of ``history.csv`` so far.
         quiet_seconds: Since the process last said how far it is.
+        is_scoring: Whether the training has ended and the process scores the model and writes the report.
     """
 
     status: str
@@ -44,6 +45,7 @@ class TrainingState:
     messages: Sequence[str] = ()
     history: Sequence[Mapping[str, float]] = ()
     quiet_seconds: float = 0.0
+    is_scoring: bool = False
 
     @property
     def has_model(self) -> bool:
@@ -85,7 +87,14 @@ class Trainings:
             )
 
     def stop(self, run: Run) -> None:
-        """Interrupt a training as Ctrl-C does: it keeps its best weights. Nothing happens if it has ended."""
+        """Interrupt a training as Ctrl-C does: it keeps its best weights. Nothing happens if it has ended.
+
+        A process that scores the model is not interrupted: it would leave no report.
+        """
+        if not self.state(run).is_scoring:
+            self._interrupt(run)
+
+    def _interrupt(self, run: Run) -> None:
         process = self._processes.get(run.id)
         if process is not None and process.poll() is None:
             process.send_signal(signal.SIGINT)
@@ -98,7 +107,7 @@ class Trainings:
         Raises:
             UserError: It has not ended after so many seconds.
         """
-        self.stop(run)
+        self._interrupt(run)
         deadline = time.monotonic() + seconds
         while self.is_running(run):
             if time.monotonic() > deadline:
@@ -112,11 +121,12 @@ class Trainings:
 
     def state(self, run: Run) -> TrainingState:
         """How far a run is."""
-        task, messages, error = _read_log(run.log)
+        log = _read_log(run.log)
+        messages, error = log.messages, log.error
         history = RunFolder.read_history(run.model_folder)
         if self.is_running(run):
             quiet = time.time() - run.log.stat().st_mtime if run.log.exists() else 0.0
-            return TrainingState("training", "", task, messages, history, quiet)
+            return TrainingState("training", "", log.task, messages, history, quiet, log.is_trained)
         if (run.model_folder / "report.html").exists():
             ended = read_summed_json(run.model_folder / "metrics.json")["training"]
             status = "stopped" if "interrupted" in ended else "finished"
@@ -143,25 +153,40 @@ def fit_arguments(run: Run, data: Path, *, resume: bool = False) -> list[str]:
     return words
 
 
-def _read_log(path: Path) -> tuple[dict[str, Any], list[str], str]:
-    """The current task, the lines for the reader, and the error if there is one."""
+class _Log(NamedTuple):
+    """What a process has said: its current task, lines for the reader, an error, and whether training has ended."""
+
+    task: dict[str, Any]
+    messages: list[str]
+    error: str
+    is_trained: bool
+
+
+def _read_log(path: Path) -> _Log:
     task: dict[str, Any] = {}
     messages: list[str] = []
-    error = ""
+    error, is_trained = "", False
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
     for line in lines:
         entry = _parsed(line)
         if "task" in entry:
             task = entry
+            is_trained = is_trained and not _is_training(entry["task"])
         elif "ended" in entry:
             task = {}
+            is_trained = is_trained or _is_training(entry["ended"])
         elif "say" in entry:
             messages.append(str(entry["say"]))
         elif line.startswith(_ERROR):
             error = line.removeprefix(_ERROR)
         elif line.strip() and line != "stopped":
             messages.append(line)
-    return task, messages, error
+    return _Log(task, messages, error, is_trained)
+
+
+def _is_training(title: object) -> bool:
+    """Whether a task is the training: that of an ensemble has a task for each of its models."""
+    return str(title).startswith("training")
 
 
 def _parsed(line: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from lstmkit.data.formats import check_format
 from lstmkit.demo import SAMPLE
 from lstmkit.errors import DataError, SettingError, UserError
 from lstmkit.jobs import job_class
-from lstmkit.jobs.settings import settings_of
+from lstmkit.jobs.settings import JobSettings, settings_of
+from lstmkit.settings import declared
 from lstmkit.studio.drawing import draw, read_columns
-from lstmkit.studio.forms import read_settings, settings_form
+from lstmkit.studio.forms import read_settings, settings_form, typed_again
 from lstmkit.studio.page import (
     Studio,
     job_of,
@@ -131,14 +133,19 @@ def _start(request: Request, values: dict[str, list[str]]) -> Response:
     known_runs = dict(_runs(studio))
     try:
         settings = read_settings(settings_of(job), values)
-        for name, field in settings_of(job).__dataclass_fields__.items():
-            if field.metadata.get("names") == "run" and settings.get(name, "") not in ("", *known_runs):
-                raise SettingError(f"{name} must be a run of this studio: choose one from the list")
+        _check_runs(settings_of(job), settings, known_runs)
     except SettingError as err:
-        return _settings_page(studio, job, upload, _as_typed(values), message_of(err))
+        return _settings_page(studio, job, upload, typed_again(settings_of(job), values), message_of(err))
     run = studio.workspace.new_run(job, upload.id, settings)
     studio.trainings.start(run, upload.path)
     return redirect(f"/runs/{run.id}")
+
+
+def _check_runs(cls: type[JobSettings], values: dict[str, Any], known: Collection[str]) -> None:
+    """Raise SettingError if a setting names a folder that is no run of this studio: no other path is opened."""
+    for name, field in declared(cls).items():
+        if field.metadata["names"] == "run" and values.get(name, "") not in ("", *known):
+            raise SettingError(f"{name} must be a run of this studio: choose one from the list")
 
 
 def _settings_page(studio: Studio, job: str, upload: Upload, values: dict[str, Any], error: str = "") -> Response:
@@ -156,11 +163,6 @@ def _settings_page(studio: Studio, job: str, upload: Upload, values: dict[str, A
         others=others,
         error=error,
     )
-
-
-def _as_typed(values: dict[str, list[str]]) -> dict[str, Any]:
-    """Submitted texts, to be shown again."""
-    return {name: several[0] if len(several) == 1 else tuple(several) for name, several in values.items()}
 
 
 def _runs(studio: Studio) -> list[tuple[str, str]]:

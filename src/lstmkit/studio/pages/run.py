@@ -60,6 +60,7 @@ def status(request: Request) -> Response:
             "task": dict(state.task),
             "messages": list(state.messages)[-6:],
             "chart": loss_chart(state),
+            "scoring": state.is_scoring,
             "quiet": state.quiet_seconds > _QUIET,
         }
     )

@@ -13,6 +13,7 @@ function duration(seconds) {
 function show(state) {
   const task = state.task;
   const bar = shown("bar");
+  shown("stop").hidden = state.scoring;
   if (task.total) {
     shown("step").textContent = `${task.task[0].toUpperCase()}${task.task.slice(1)}: ${Math.round((100 * task.done) / task.total)} %`;
     bar.value = task.done / task.total;
