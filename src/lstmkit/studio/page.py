@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ def redirect(path: str) -> Response:
 def error_page(request: Request, error: Exception) -> Response:
     """The page of an error that no form shows; that of a bug names the terminal, which has the traceback."""
     if isinstance(error, UserError):
-        status, message = 404 if isinstance(error, NotFoundError) else 400, message_of(error)
+        status, message = 404 if isinstance(error, NotFoundError) else 400, message_of(request, error)
     elif isinstance(error, HTTPException):
         status, message = error.status_code, "there is no such page: go to the first page"
     else:
@@ -73,10 +74,11 @@ def error_page(request: Request, error: Exception) -> Response:
     return render("error.html.j2", status, title="This did not work", message=message)
 
 
-def message_of(error: object) -> str:
-    """The line of an error, with options as the forms and the command line name them."""
+def message_of(request: Request, error: object) -> str:
+    """The line of an error: options as the forms and the command line name them, files without the studio's folder."""
     names = {name for job in job_names() for name in declared(settings_of(job))}
-    return as_typed(str(error), names)
+    folders = re.escape(str(studio_of(request).workspace.root)) + r"/(?:[\w.-]+/)*"
+    return as_typed(re.sub(folders, "", str(error)), names)
 
 
 async def submitted(request: Request) -> dict[str, list[Any]]:

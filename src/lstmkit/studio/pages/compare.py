@@ -32,7 +32,7 @@ def show(request: Request) -> Response:
         try:
             context["pair"] = _compared(*(studio.workspace.run(id) for id in ids))
         except SettingError as err:
-            context["error"] = message_of(err)
+            context["error"] = message_of(request, err)
     return render("compare.html.j2", title="Compare two runs", runs=runs, ids=[*ids, "", ""][:2], **context)
 
 

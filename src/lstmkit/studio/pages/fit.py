@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from importlib.resources import as_file, files
-from pathlib import Path
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -71,7 +70,7 @@ def _add(request: Request, named: list[tuple[str, Any]]) -> Response:
     except UserError as err:
         if upload is not None:
             workspace.remove_upload(upload.id)
-        return _data_page(request, _without_folder(message_of(err), upload))
+        return _data_page(request, message_of(request, err))
     return redirect(f"/fit/{job}/{upload.id}")
 
 
@@ -117,7 +116,7 @@ def choose_settings(request: Request) -> Response:
         return _settings_page(studio, job, upload, guesses)
     run = studio.workspace.run(request.query_params["run"])
     state = studio.trainings.state(run)
-    error = "" if state.has_model else _without_folder(message_of(state.error), upload)
+    error = "" if state.has_model else message_of(request, state.error)
     return _settings_page(studio, job, upload, dict(run.settings), error)
 
 
@@ -135,7 +134,7 @@ def _start(request: Request, values: dict[str, list[str]]) -> Response:
         settings = read_settings(settings_of(job), values)
         _check_runs(settings_of(job), settings, known_runs)
     except SettingError as err:
-        return _settings_page(studio, job, upload, typed_again(settings_of(job), values), message_of(err))
+        return _settings_page(studio, job, upload, typed_again(settings_of(job), values), message_of(request, err))
     run = studio.workspace.new_run(job, upload.id, settings)
     studio.trainings.start(run, upload.path)
     return redirect(f"/runs/{run.id}")
@@ -169,11 +168,3 @@ def _runs(studio: Studio) -> list[tuple[str, str]]:
     """Folder and name of each run with a model."""
     runs = studio.workspace.runs()
     return [(str(run.model_folder), run.id) for run in runs if studio.trainings.state(run).has_model]
-
-
-def _without_folder(message: str, upload: Upload | None) -> str:
-    """A message in which files have their names and not the paths in the studio's folder."""
-    if upload is None:
-        return message
-    path = Path(upload.path)
-    return message.replace(str(path), upload.title).replace(f"{path.parent}/", "")

@@ -70,7 +70,7 @@ def show(request: Request) -> Response:
                 others = [trace_layers(job.network, other)[keys[layer]] for other in sequences[1:]]
                 context |= _hypothesis(sequences, [trace, *others], context["form"])
         except UserError as err:
-            context["error"] = message_of(err)
+            context["error"] = message_of(request, err)
     return render(
         "look.html.j2",
         422 if context["error"] or context["hypothesis_error"] else 200,
@@ -126,7 +126,7 @@ def _label(labels: Sequence[str], step: int) -> str:
 def _hypothesis_form(query: dict[str, list[str]], state: np.ndarray) -> dict[str, Any]:
     """What the form of the hypothesis holds: what was sent, or a range that is likely to be of interest."""
     if "start" in query:
-        sent = {name: values[0] for name, values in query.items()}
+        sent = {"min_steps": "1", **{name: values[0] for name, values in query.items()}}
         names = ("start", "last", "threshold", "units", "min_steps")
         return {**{name: sent.get(name, "") for name in names}, "only_there": "only_there" in sent}
     start, last, threshold = likely_range(state)
@@ -177,7 +177,7 @@ def _hypothesis(
         min_steps = _parsed(form["min_steps"], "the fewest steps", int)
         found = matching_ranges([trace.state for trace in traces], units, threshold, min_steps=min_steps)
     except SettingError as err:
-        return {"hypothesis_error": message_of(err)}
+        return {"hypothesis_error": str(err)}
     return {"selected": units, "matches": [_match(sequences[match.example], match) for match in found]}
 
 

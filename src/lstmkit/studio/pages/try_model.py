@@ -81,7 +81,7 @@ def _ask(request: Request, values: Mapping[str, Sequence[Any]]) -> Response:
             written = _write(job, data, predictions, folder)
     except UserError as err:
         shutil.rmtree(folder)
-        return _page(request, error=message_of(err).replace(f"{given}/", ""), source=source, values=texts(values))
+        return _page(request, error=message_of(request, err), source=source, values=texts(values))
     about = {"source": source, "seconds": seconds, "warnings": warnings, **written}
     write_bytes(folder / "about.json", json.dumps(about).encode())
     for old in sorted(_numbers(run))[:-_MAX_ANSWERS]:

@@ -21,6 +21,16 @@ function look() {
     const step = trace.steps[column];
     return trace.has_labels ? `step ${step}: ${trace.labels[column]}` : `step ${step}`;
   };
+  // The axis of steps: with the words or characters of a text, as many as there is room for.
+  const stepAxis = (element) => {
+    if (!trace.has_labels || trace.values) return { ...axis, title: { text: "step" } };
+    const every = Math.ceil((16 * columns) / Math.max(100, element.clientWidth - 60));
+    const shown = trace.steps.map((_, k) => k).filter((k) => k % every === 0);
+    const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+    const angle = trace.labels.some((label) => label.length > 1) ? -90 : 0;
+    const ticks = { tickmode: "array", tickvals: shown.map((k) => trace.steps[k]), ticktext: shown.map((k) => plain(trace.labels[k])), tickangle: angle };
+    return { ...axis, ...ticks, title: { text: every > 1 ? `one of ${every} labels` : "" } };
+  };
   const maps = [];
   let unit = Number(byId("unit").value);
   let column = 0;
@@ -38,7 +48,7 @@ function look() {
     const layout = {
       height: trace.values ? 400 : 300, margin: { l: 48, r: 12, t: 70, b: 44 }, font, dragmode: hasMouse ? "select" : false, selectdirection: "h", hovermode: "x",
       showlegend: true, legend: { orientation: "h", x: 0, y: 1, yref: "container", yanchor: "top" },
-      xaxis: { ...axis, title: { text: "step" }, anchor: trace.values ? "y2" : "y" }, yaxis: { ...axis, domain: trace.values ? [0.36, 1] : [0, 1] }, shapes: cursor(),
+      xaxis: { ...stepAxis(byId("unit-plot")), anchor: trace.values ? "y2" : "y" }, yaxis: { ...axis, domain: trace.values ? [0.36, 1] : [0, 1] }, shapes: cursor(),
     };
     if (trace.values) {
       data.push({ type: "scatter", mode: "lines", x: trace.steps, y: trace.values, yaxis: "y2", showlegend: false, name: trace.value_name, line: { color: "#1b1b1b", width: 1.4 } });
@@ -70,7 +80,7 @@ function look() {
     }];
     const layout = {
       height: 240, margin: { l: 48, r: 12, t: 8, b: 44 }, font, dragmode: false, hovermode: "closest",
-      xaxis: { ...axis, title: { text: "step" } }, yaxis: { ...axis, type: "category", showticklabels: false, ticks: "", title: { text: "units" } }, shapes: cursor(),
+      xaxis: stepAxis(plot), yaxis: { ...axis, type: "category", showticklabels: false, ticks: "", title: { text: "units" } }, shapes: cursor(),
     };
     const drawn = studio.draw(plot, { data, layout });
     maps.push(plot);
