@@ -81,7 +81,7 @@ def losses(traces: Sequence[dict[str, Any]]) -> Chart:
     return chart
 
 
-def panels(x: Sequence[Any], series: Mapping[str, np.ndarray]) -> Chart:
+def panels(x: Sequence[Any] | np.ndarray, series: Mapping[str, np.ndarray]) -> Chart:
     """One panel for each series, one below the other, over the same axis.
 
     Args:

@@ -29,7 +29,12 @@ _HEADINGS = {
     "evaluation": "Evaluation",
 }
 
-Submitted = Mapping[str, Sequence[str]]  #: What a form sent: all values of each name.
+Submitted = Mapping[str, Sequence[Any]]  #: What a form sent: texts and files of each name.
+
+
+def first_text(values: Submitted, name: str, default: str = "") -> str:
+    """The first text that a form sent under a name."""
+    return next((value for value in values.get(name, ()) if isinstance(value, str)), default)
 
 
 @dataclass(frozen=True)
@@ -180,7 +185,7 @@ def _setting_field(
         if kind is not str:
             return Field(**common, kind="choices", choices=named)
         # A default that is no column of the table: the job reads a table without one if the role is optional.
-        absent = [] if field.default in columns.names else [(field.default, "none")]
+        absent = [] if field.default in columns.names else [(str(field.default), "none")]
         return Field(**common, kind="choice", choices=[*named, *(absent or [("", "none")])])
     return Field(**common, kind="text")
 
@@ -244,7 +249,7 @@ def read_keywords(method: Callable[..., Any], submitted: Submitted) -> dict[str,
     values: dict[str, Any] = {}
     for field in keyword_fields(method):
         default = inspect.signature(method).parameters[field.name].default
-        text = next(iter(submitted.get(field.name, ())), "").strip()
+        text = first_text(submitted, field.name).strip()
         if field.kind == "switch":
             values[field.name] = bool(text)
         elif field.kind == "number":

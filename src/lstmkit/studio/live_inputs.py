@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from lstmkit import settings
 from lstmkit.errors import DataError
+from lstmkit.studio.forms import Submitted, first_text
 
 if TYPE_CHECKING:
     from lstmkit.jobs.base import Job
@@ -35,7 +35,7 @@ def row_columns(job: Job) -> list[tuple[str, str]]:
     return [(getattr(job, name), fields[name].metadata["help"].removeprefix("column of the ")) for name in named]
 
 
-def data_of(job: Job, name: str, values: Mapping[str, Sequence[Any]], folder: Path) -> Any:
+def data_of(job: Job, name: str, values: Submitted, folder: Path) -> Any:
     """Write what was given, and return what ``predict`` takes: mostly a path.
 
     Args:
@@ -53,8 +53,8 @@ def data_of(job: Job, name: str, values: Mapping[str, Sequence[Any]], folder: Pa
     return writers[name](job, values, folder)
 
 
-def _lines(job: Job, values: Mapping[str, Sequence[Any]], folder: Path) -> Path:
-    lines = [line for line in str(next(iter(values.get("lines", ())), "")).splitlines() if line.strip()]
+def _lines(job: Job, values: Submitted, folder: Path) -> Path:
+    lines = [line for line in first_text(values, "lines").splitlines() if line.strip()]
     if not lines:
         raise DataError("there is no text: type one, a line for each")
     path = folder / "lines.txt"
@@ -62,9 +62,9 @@ def _lines(job: Job, values: Mapping[str, Sequence[Any]], folder: Path) -> Path:
     return path
 
 
-def _row(job: Job, values: Mapping[str, Sequence[Any]], folder: Path) -> Path:
+def _row(job: Job, values: Submitted, folder: Path) -> Path:
     columns = [column for column, _ in row_columns(job)]
-    cells = [str(next(iter(values.get(f"row-{k}", ())), "")).strip() for k in range(len(columns))]
+    cells = [first_text(values, f"row-{k}").strip() for k in range(len(columns))]
     if not all(cells):
         raise DataError(f"there is no {columns[cells.index('')]}: type one")
     path = folder / "row.csv"
@@ -73,7 +73,7 @@ def _row(job: Job, values: Mapping[str, Sequence[Any]], folder: Path) -> Path:
     return path
 
 
-def _clip(job: Job, values: Mapping[str, Sequence[Any]], folder: Path) -> Path:
+def _clip(job: Job, values: Submitted, folder: Path) -> Path:
     recorded = next((value for value in values.get("recording", ()) if not isinstance(value, str)), None)
     if recorded is None or not recorded.size:
         raise DataError("nothing was recorded: press Record, speak, and press Stop")
@@ -83,13 +83,10 @@ def _clip(job: Job, values: Mapping[str, Sequence[Any]], folder: Path) -> Path:
     return path
 
 
-def _strokes(job: Job, values: Mapping[str, Sequence[Any]], folder: Path) -> Path:
+def _strokes(job: Job, values: Submitted, folder: Path) -> Path:
     """Offsets and pen of each point, as an ``.npz`` of one drawing."""
-    try:
-        points = np.array(json.loads(str(next(iter(values.get("strokes", ())), "[]"))), dtype=np.float64)
-    except (ValueError, TypeError):
-        points = np.empty(0)
-    if points.ndim != 2 or points.shape[1] != 3 or not 2 <= len(points) <= _MAX_POINTS or not np.isfinite(points).all():
+    points = _points(first_text(values, "strokes"))
+    if points is None or not 2 <= len(points) <= _MAX_POINTS:
         raise DataError("there is no drawing: draw one in the box")
     offsets = np.diff(points[:, :2], axis=0, prepend=points[:1, :2])
     path = folder / "drawing.npz"
@@ -97,8 +94,17 @@ def _strokes(job: Job, values: Mapping[str, Sequence[Any]], folder: Path) -> Pat
     return path
 
 
-def _count(job: Job, values: Mapping[str, Sequence[Any]], folder: Path) -> str:
-    text = str(next(iter(values.get("count", ())), "")).strip()
+def _points(text: str) -> np.ndarray | None:
+    """``(N, 3)`` positions and pen of a JSON text; ``None`` if it holds none."""
+    try:
+        points = np.array(json.loads(text), dtype=np.float64)
+    except (ValueError, TypeError):
+        return None
+    return points if points.ndim == 2 and points.shape[-1] == 3 and np.isfinite(points).all() else None
+
+
+def _count(job: Job, values: Submitted, folder: Path) -> str:
+    text = first_text(values, "count").strip()
     if not text.isascii() or not text.isdigit():
         raise DataError(f"the number must be a whole number, got {text!r}")
     return text

@@ -19,7 +19,7 @@ from lstmkit.data.formats import check_format
 from lstmkit.errors import DataError, ModelFileError, UserError, one_line
 from lstmkit.report import number, save_figure
 from lstmkit.studio.drawing import Drawing, draw, file_as_png
-from lstmkit.studio.forms import keyword_fields, read_keywords
+from lstmkit.studio.forms import Submitted, first_text, keyword_fields, read_keywords
 from lstmkit.studio.live_inputs import data_of, inputs_of, row_columns
 from lstmkit.studio.page import (
     message_of,
@@ -64,9 +64,9 @@ def answer_file(request: Request) -> Response:
     return FileResponse(run.answers / str(number) / name, filename=f"{run.id}-{name}", headers=SANDBOX)
 
 
-def _ask(request: Request, values: Mapping[str, Sequence[Any]]) -> Response:
+def _ask(request: Request, values: Submitted) -> Response:
     studio, run = studio_of(request), run_of(request)
-    source = str(next(iter(values.get("source", ())), ""))
+    source = first_text(values, "source")
     number = 1 + max(_numbers(run), default=0)
     folder = run.answers / str(number)
     given = folder / "given"
@@ -89,9 +89,7 @@ def _ask(request: Request, values: Mapping[str, Sequence[Any]]) -> Response:
     return redirect(f"/runs/{run.id}/try?answer={number}#answer")
 
 
-def _data(
-    workspace: Workspace, run: Run, job: Job, source: str, values: Mapping[str, Sequence[Any]], folder: Path
-) -> Any:
+def _data(workspace: Workspace, run: Run, job: Job, source: str, values: Submitted, folder: Path) -> Any:
     """What the reader gave: the data of the run, files, or what was typed, recorded or drawn."""
     if source == "data":
         return workspace.upload(run.data).path
@@ -103,7 +101,7 @@ def _data(
     return check_format(workspace.add(files).path, job.data_formats)
 
 
-def _file_keywords(job: Job, values: Mapping[str, Sequence[Any]], folder: Path) -> dict[str, Path]:
+def _file_keywords(job: Job, values: Submitted, folder: Path) -> dict[str, Path]:
     """The files that were given for keywords of ``predict``."""
     paths = {}
     for field in keyword_fields(job.predict):
