@@ -44,12 +44,15 @@ ALLOWED = {
         *BASE, "cells", "data", "layers", "look", "models", "modules", "plots", "report", "settings", "training",
     },
     "demo": {*BASE, "jobs", "look", "report"},
+    "studio": {
+        *BASE, "command_options", "data", "demo", "jobs", "look", "plots", "report", "settings", "training",
+    },
     "": {"errors", "export", "jobs", "layers", "version"},
     "__main__": {"cli", "errors", "libraries"},
     "command_options": {*BASE, "settings"},
     "cli": {
-        *BASE, "command_options", "data", "demo", "jobs", "lab", "look", "recipes", "report", "settings", "training",
-        "version",
+        *BASE, "command_options", "data", "demo", "jobs", "lab", "look", "recipes", "report", "settings", "studio",
+        "training", "version",
     },
 }  # fmt: skip
 

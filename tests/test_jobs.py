@@ -21,7 +21,7 @@ from job_cases import CASES, case_name, make, predict_records, without_sum
 from lstmkit import look, settings
 from lstmkit.errors import DataError, ModelFileError, SettingError, UserError
 from lstmkit.jobs import job_class, job_names, load
-from lstmkit.jobs.base import Evaluation, Job
+from lstmkit.jobs.base import LIVE_INPUTS, Evaluation, Job
 from lstmkit.models.base import Ensemble
 from lstmkit.progress import Progress, Task
 from lstmkit.training import checkpoint
@@ -205,13 +205,20 @@ def test_settings_of_one_job_are_saved(name: str, options: dict[str, Any], tmp_p
 
 
 @every_case
-def test_predictions_have_text_records_and_a_figure(name: str):
-    """Predictions give text, JSON records and a figure; predicting does not change the data."""
+def test_predictions_have_text_records_files_and_a_figure(name: str, tmp_path: Path):
+    """Predictions give text, JSON records, files and a figure; predicting does not change the data."""
     job, data = make(name).fit(CASES[name].data()), CASES[name].data()
     predictions = job.predict(data)
     assert job.to_text(predictions).strip()
     assert json.loads(json.dumps(job.to_records(predictions), allow_nan=False))
     assert job.plot(data, predictions).axes
+    for suffix in job.answer_suffixes:
+        folder = tmp_path / suffix[1:]
+        folder.mkdir()
+        job.write(predictions, folder / f"answers{suffix}")
+        assert {file.suffix for file in folder.iterdir()} == {suffix}
+        assert all(file.stat().st_size for file in folder.iterdir())
+    assert set(job.live_inputs) <= LIVE_INPUTS.keys()
     assert look.sections(job.network, job.example_sequences(data))[-1].title == "One step of the cell"
     assert repr(data) == repr(CASES[name].data())
 

@@ -20,13 +20,13 @@ import torch
 import lstmkit
 import lstmkit.cli
 from lstmkit import progress
-from lstmkit.errors import SettingError, UserError
+from lstmkit.errors import ModelFileError, SettingError, UserError
 from lstmkit.jobs.anomaly_detector.job import AnomalyDetector
 from lstmkit.jobs.base import Job
 from lstmkit.progress import Progress, Task
 from lstmkit.training import checkpoint
 from lstmkit.training.optimization import learning_rate
-from lstmkit.training.run_folder import RunFolder
+from lstmkit.training.run_folder import RunFolder, fitting_process, is_being_fitted
 
 WAVE = np.stack([np.sin(np.arange(200) / 3), np.cos(np.arange(200) / 4)], axis=1)
 SETTINGS: dict[str, Any] = {"hidden_size": 2, "window": 10, "steps_per_epoch": 2, "batch_size": 4, "patience": 0}
@@ -36,7 +36,7 @@ ABOUT: dict[str, Any] = {"job": "x", "settings": {"epochs": 3}, "data": []}
 HOLD = """
 import sys, time
 from pathlib import Path
-from lstmkit.training.run_folder import RunFolder
+from lstmkit.training.run_folder import RunFolder, fitting_process, is_being_fitted
 about = {"job": "x", "settings": {"epochs": 3}, "data": []}
 run = RunFolder.start(Path(sys.argv[1]), about, resume=False, overwrite=False)
 print("started", flush=True)
@@ -103,6 +103,8 @@ def test_a_second_process_is_refused_until_the_first_has_ended(tmp_path: Path) -
         assert process.stdout is not None
         assert process.stdout.readline() == "started\n"
         before = contents(run)
+        assert is_being_fitted(run)
+        assert fitting_process(run) == process.pid
         for how in ({}, {"resume": True}, {"overwrite": True}):
             with pytest.raises(UserError, match=f"is in use by another fit \\(process {process.pid}\\): wait") as err:
                 start(run, **how)
@@ -112,6 +114,8 @@ def test_a_second_process_is_refused_until_the_first_has_ended(tmp_path: Path) -
     finally:
         process.kill()
         process.communicate()
+    assert not is_being_fitted(run)
+    assert fitting_process(run) is None
     with start(run, resume=True):
         pass
     assert list(contents(run)) == ["run.json"]
@@ -359,6 +363,23 @@ def test_the_last_minute_is_in_seconds(clock: list[float], capsys: pytest.Captur
     ]
 
 
+def test_a_program_gets_json(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    """The state of a task when it starts, twice a second and when it is done."""
+    shown = progress.JsonProgress(str.upper)
+    shown.say("two columns")
+    with shown.task("training", 100, "s") as task:
+        for tenth in range(9):
+            clock[0] = tenth / 10
+            task.update(20 + 10 * tenth, f"loss {tenth}")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    said, *states, ended = map(json.loads, captured.err.splitlines())
+    assert (said, ended) == ({"say": "TWO COLUMNS"}, {"ended": "training"})
+    assert [(state["done"], state["note"]) for state in states] == [(0, ""), (70, "loss 5"), (100, "loss 8")]
+    assert states[0] == {"task": "training", "done": 0, "total": 100, "unit": "s", "note": "", "seconds_left": None}
+    assert [state["seconds_left"] for state in states[1:]] == [pytest.approx(0.3), 0]
+
+
 def test_a_line_about_training_has_its_epoch(
     clock: list[float], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -425,6 +446,24 @@ def test_resume_with_more_epochs_on_the_command_line(command: Callable[..., Any]
     code, _, err = command("fit", "anomaly_detector", "wave.csv", "-o", "run", "--resume", "--hidden-size", "3")
     assert code == 2
     assert "was started with --hidden-size 2, not 3" in err
+
+
+def test_progress_of_a_command_as_json(command: Callable[..., Any]) -> None:
+    code, _, err = command(*FIT, "--epochs", "2", "--progress", "json")
+    assert code == 0
+    states = [json.loads(line) for line in err.splitlines()]
+    training = [state for state in states if state.get("task") == "training"]
+    assert training[-1]["done"] == training[-1]["total"] == 4
+    assert [set(row) for row in RunFolder.read_history(Path("run"))] == [
+        {"seed", "epoch", "train_loss", "valid_loss", "lr", "seconds"}
+    ] * 2
+
+
+def test_a_damaged_history_is_named(tmp_path: Path) -> None:
+    assert RunFolder.read_history(tmp_path) == []
+    (tmp_path / "history.csv").write_text("seed,epoch\n0,x\n", encoding="utf-8")
+    with pytest.raises(ModelFileError, match=r"history\.csv is damaged"):
+        RunFolder.read_history(tmp_path)
 
 
 def test_answers_are_written_into_a_new_folder_and_confirmed(command: Callable[..., Any]) -> None:

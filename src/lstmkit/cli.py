@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TextIO
 
 import typer
 from typer.core import TyperGroup
@@ -26,7 +26,7 @@ from lstmkit import settings
 from lstmkit.errors import MissingLibraryError, SettingError, UserError
 from lstmkit.jobs import job_class, job_names, load
 from lstmkit.jobs.settings import settings_of
-from lstmkit.progress import Progress, TerminalProgress, printable
+from lstmkit.progress import JsonProgress, Progress, TerminalProgress, printable
 from lstmkit.settings import unknown
 from lstmkit.version import __version__
 
@@ -74,6 +74,9 @@ RunAndRest = Annotated[
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="delete the run in that folder first")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="resume the run in that folder")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON instead of text")]
+ProgressOption = Annotated[
+    Literal["bar", "json"], typer.Option(help="progress on stderr: as bars, or as lines of JSON for a program")
+]
 
 
 def _print_version(wanted: bool) -> None:
@@ -134,6 +137,7 @@ def _fit_command(job: str) -> Callable[..., None]:
         options.parameter("resume", ResumeOption, False),
         options.parameter("overwrite", OverwriteOption, False),
         options.parameter("as_json", Json, False),
+        options.parameter("progress", ProgressOption, "bar"),
     ]
 
     def fit(
@@ -144,6 +148,7 @@ def _fit_command(job: str) -> Callable[..., None]:
         resume: bool,
         overwrite: bool,
         as_json: bool,
+        progress: str,
         **given: Any,
     ) -> None:
         def changed(name: str) -> bool:
@@ -156,7 +161,8 @@ def _fit_command(job: str) -> Callable[..., None]:
             from lstmkit.training.run_folder import RunFolder
 
             values = {**cls.current(RunFolder.read_run_metadata(run)["settings"]), **values}
-        _fit(job, values, data, validation, run, resume, overwrite, as_json)
+        shown = JsonProgress(_as_typed) if progress == "json" else _progress()
+        _fit(job, values, data, validation, run, resume, overwrite, as_json, shown)
 
     fit.__doc__ = f"{cls.summary}\n\nDATA is described on the job's page in the documentation."
     return options.with_parameters(fit, [*own, *options.settings_parameters(cls)])
@@ -171,11 +177,12 @@ def _fit(
     resume: bool,
     overwrite: bool,
     as_json: bool,
+    progress: Progress,
 ) -> None:
     from lstmkit.training import checkpoint
 
     fitted = job_class(job)(**values)
-    fitted.fit(data, validation=validation, run=run, resume=resume, overwrite=overwrite, progress=_progress())
+    fitted.fit(data, validation=validation, run=run, resume=resume, overwrite=overwrite, progress=progress)
     metrics = checkpoint.read_summed_json(run / "metrics.json")
     del metrics["format"]
     if as_json:
@@ -532,6 +539,18 @@ def lab(
         for key, value in chosen.settings.items()
     ]
     _run_command(options.with_parameters(run_lab, [*own, *of_lab]), chosen.title, rest, f"lstmkit lab {name}")
+
+
+@app.command()
+def studio(
+    folder: Annotated[Path, typer.Argument(help="folder for data and runs")] = Path("lstmkit-studio"),
+    port: Annotated[int, typer.Option(help="port on this machine; 0 = any free one", min=0, max=65535)] = 8400,
+    browser: Annotated[bool, typer.Option(help="open the page in a browser")] = True,
+) -> None:
+    """Train, inspect and compare models in the browser, on this machine."""
+    from lstmkit.studio.command import run_studio
+
+    run_studio(folder, port, browser)
 
 
 @app.command()

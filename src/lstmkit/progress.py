@@ -1,7 +1,8 @@
-"""Progress bars with the time left. They go to stderr, so that stdout holds only results."""
+"""Progress with the time left: bars, or JSON for a program. It goes to stderr, so that stdout holds only results."""
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import sys
@@ -12,6 +13,8 @@ from typing import Protocol
 
 #: Seconds between the lines of a task on a stderr that is not a terminal.
 LINE_INTERVAL = 60.0
+#: Seconds between the lines of a task that a program reads.
+JSON_INTERVAL = 0.5
 #: Characters that control a terminal, except tab and line feed, and what is shown instead (the same as in JSON).
 _CONTROLS = {code: f"\\u{code:04x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
 
@@ -95,24 +98,78 @@ class _RichTask:
         self._bars.update(self._id, completed=done, note=printable(note))  # type: ignore[attr-defined]
 
 
+class JsonProgress(Progress):
+    """Progress for a program: a JSON object per line on stderr.
+
+    ``{"say": text}`` is a line for the reader. ``{"task": title, "done": 3, "total": 10, "unit": "", "note": text,
+    "seconds_left": 2.5}`` is the state of a task, when it starts, twice a second and when it is done; ``seconds_left``
+    is ``null`` as long as it is unknown. ``{"ended": title}`` is the end of a task.
+
+    Args:
+        reword: What is done to a line before it is printed.
+    """
+
+    def __init__(self, reword: Callable[[str], str] = str) -> None:
+        self._reword = reword
+
+    def say(self, text: str) -> None:
+        _print_json({"say": self._reword(text)})
+
+    @contextmanager
+    def task(self, title: str, total: int, unit: str = "") -> Iterator[Task]:
+        yield _JsonTask(title, total, unit)
+        _print_json({"ended": title})
+
+
+class _JsonTask:
+    def __init__(self, title: str, total: int, unit: str) -> None:
+        self._state = {"task": title, "done": 0, "total": total, "unit": unit, "note": "", "seconds_left": None}
+        self._total, self._time_left = total, _TimeLeft(total)
+        self._last_line = time.monotonic()
+        _print_json(self._state)
+
+    def update(self, done: int, note: str = "") -> None:
+        self._state |= {"done": done, "note": note, "seconds_left": self._time_left.after(done)}
+        if time.monotonic() - self._last_line >= JSON_INTERVAL or done >= self._total:
+            self._last_line = time.monotonic()
+            _print_json(self._state)
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value), file=sys.stderr, flush=True)
+
+
 class _LoggedTask:
     """A line a minute: units done, note and time left."""
 
     def __init__(self, say: Callable[[str], None], title: str, total: int, unit: str) -> None:
         self._say, self._title, self._total, self._unit = say, title, total, f" {unit}" if unit else ""
-        self._last_line = time.monotonic()
-        self._first: tuple[int, float] | None = None  # units done and time of the first update: a resumed task has some
+        self._last_line, self._time_left = time.monotonic(), _TimeLeft(total)
 
     def update(self, done: int, note: str = "") -> None:
+        seconds_left = self._time_left.after(done)
         now = time.monotonic()
-        first_done, first_time = self._first = self._first or (done, now)
         if now - self._last_line < LINE_INTERVAL:
             return
         self._last_line = now
         parts = [f"{self._title}: {done} of {self._total}{self._unit}", *([note] if note else [])]
-        if done > first_done:
-            parts.append(f"{duration((self._total - done) * (now - first_time) / (done - first_done))} left")
+        if seconds_left is not None:
+            parts.append(f"{duration(seconds_left)} left")
         self._say(", ".join(parts))
+
+
+class _TimeLeft:
+    """Estimates the seconds that a task still takes, by its mean speed since its first update."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._first: tuple[int, float] | None = None  # units done and time of the first update: a resumed task has some
+
+    def after(self, done: int) -> float | None:
+        """Seconds left when ``done`` units are done; ``None`` before the second update."""
+        now = time.monotonic()
+        first_done, first_time = self._first = self._first or (done, now)
+        return (self._total - done) * (now - first_time) / (done - first_done) if done > first_done else None
 
 
 def duration(seconds: float) -> str:

@@ -23,6 +23,10 @@ C = TypeVar("C", bound=type)
 GROUPS = ("data", "text", "audio", "image", "video", "ink", "model", "training", "decoding", "evaluation")
 DATA_KINDS = ("text", "audio", "image", "video", "ink")
 
+#: What the text of a setting may name: a column of the table that the job reads, by what it holds, or a run folder. A
+#: text column is read by the model; a label column is what it learns to answer.
+NAMES = ("", "column", "date column", "number column", "text column", "label column", "run")
+
 #: Types that are accepted for a setting of another type: numpy scalars, and integers for a float.
 _COMPATIBLE_TYPES: dict[Any, Any] = {int: numbers.Integral, float: numbers.Real, bool: np.bool_}
 
@@ -37,6 +41,7 @@ def setting(
     high: float | None = None,
     only_with: Mapping[str, Collection[str]] | None = None,
     check: Callable[[Any], object] | None = None,
+    names: str = "",
 ) -> Any:
     """Declare a setting: a dataclass field with its meaning and its range.
 
@@ -49,9 +54,12 @@ def setting(
         high: Largest allowed value.
         only_with: By name of another setting, the values of that with which this one has an effect; by default all.
         check: Called with a value; raises ValueError with the expected form, as a noun, if it is not of that form.
+        names: What its text names, one of :data:`NAMES`; forms offer these to choose from.
     """
     assert group in GROUPS, group
+    assert names in NAMES, names
     rules = {"help": help, "group": group, "choices": tuple(choices), "low": low, "high": high, "check": check}
+    rules["names"] = names
     rules["only_with"] = dict(only_with or {})
     return dataclasses.field(default=default, metadata=rules)
 

@@ -42,6 +42,11 @@ from lstmkit.version import __version__
 
 P = TypeVar("P", bound=Predictor[Any])
 
+#: Ways to give ``predict`` data without a file, for pages and forms, and the kind of data that the model must read for
+#: each (one of :data:`lstmkit.settings.DATA_KINDS`; "" = any): lines of text; the text columns of one row of a table; a
+#: recorded clip; pen strokes; the number of new examples.
+LIVE_INPUTS = {"lines": "text", "row": "text", "microphone": "audio", "canvas": "ink", "count": ""}
+
 SAMPLE = 200  #: Validation examples that are scored while a job trains.
 
 
@@ -75,11 +80,16 @@ class Job(JobSettings, ABC, Generic[P]):
     Attributes:
         predictor_class: The class of :attr:`predictor`.
         data_formats: Formats of the files that ``fit`` and ``evaluate`` take.
+        live_inputs: Those of :data:`LIVE_INPUTS` that its ``predict`` understands.
+        answer_suffixes: Endings of the files that ``write`` makes beside JSON, whatever the answers; the first is that
+            of the field.
         progress: Where ``fit`` reports its progress.
     """
 
     predictor_class: ClassVar[type[Predictor[Any]]]
     data_formats: ClassVar[tuple[DataFormat, ...]]
+    live_inputs: ClassVar[tuple[str, ...]] = ()
+    answer_suffixes: ClassVar[tuple[str, ...]] = (".txt",)
 
     _predictor: P | None = None
     _histories: tuple[History, ...] = ()

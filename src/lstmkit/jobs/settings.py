@@ -28,6 +28,7 @@ class JobSettings(Settings):
     Attributes:
         name: The job's name on the command line: that of its folder.
         summary: What it does, in one line.
+        main_settings: The settings that a reader looks at first; forms show them before all others.
         extra: Which of pip's extras installs its libraries: ``pip install 'lstmkit[EXTRA]'``.
         old_names: Names of the job in earlier versions.
         old_settings: Old names of the settings declared here: ``{"bands": "n_mels"}``.
@@ -37,6 +38,7 @@ class JobSettings(Settings):
     name: ClassVar[str]
     summary: ClassVar[str]
     extra: ClassVar[str]
+    main_settings: ClassVar[tuple[str, ...]] = ("epochs", "budget", "hidden_size")
     old_names: ClassVar[tuple[str, ...]] = ()
     old_settings: ClassVar[Mapping[str, str]] = {
         "decay": "lr_schedule",

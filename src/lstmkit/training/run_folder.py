@@ -41,6 +41,23 @@ def is_unfinished(path: Path) -> bool:
     return (path / _RUN).exists() and not (path / checkpoint.DESCRIPTION).exists()
 
 
+def is_being_fitted(path: Path) -> bool:
+    """Whether a process fits in the folder right now."""
+    lock = path / _LOCK
+    if not lock.exists():
+        return False
+    try:
+        _acquire(path).release()
+    except UserError:
+        return True
+    return False
+
+
+def fitting_process(path: Path) -> int | None:
+    """The process that fits in the folder; ``None`` if none does, or if the system does not let its id be read."""
+    return _process_in(path / _LOCK) if is_being_fitted(path) else None
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The folder of a fit: ``run.json`` from the start, checkpoints during training, model and report at the end.
@@ -223,6 +240,24 @@ class RunFolder:
         writer.writerows({"seed": k, **row} for k, rows in enumerate(histories) for row in rows)
         checkpoint.write_bytes(self.path / _HISTORY, text.getvalue().encode())
 
+    @staticmethod
+    def read_history(path: Path) -> list[dict[str, float]]:
+        """The rows of ``history.csv`` in the folder ``path``, so far; none if there is no such file.
+
+        A column that a row does not have, such as ``valid_loss`` without validation, is left out.
+
+        Raises:
+            ModelFileError: The file is damaged.
+        """
+        try:
+            text = (path / _HISTORY).read_text(encoding="utf-8")
+            rows = csv.DictReader(io.StringIO(text))
+            return [{name: float(cell) for name, cell in row.items() if cell} for row in rows]
+        except FileNotFoundError:
+            return []
+        except (UnicodeDecodeError, ValueError, TypeError) as err:
+            raise ModelFileError(f"{path / _HISTORY} is damaged ({one_line(err)}): delete it") from err
+
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write ``metrics.json``: the scores of model and baselines on the test or validation split."""
         checkpoint.write_summed_json(self.path / _METRICS, metrics)
@@ -310,7 +345,8 @@ def _acquire(folder: Path) -> FileLock:
     path = folder / _LOCK
     if path.exists() and not path.is_file():
         raise UserError(f"{path} is a pipe, a device or a folder: delete it, or give another folder")
-    process = _process_in(path)
+    holder = _process_in(path)
+    process = "" if holder is None else f" (process {holder})"
     lock = FileLock(path, thread_local=False)
     try:
         lock.acquire(timeout=0)
@@ -328,10 +364,10 @@ def _acquire(folder: Path) -> FileLock:
     return lock
 
 
-def _process_in(lock: Path) -> str:
-    """`` (process 123)`` if the lock's file names the process that holds it, else nothing."""
+def _process_in(lock: Path) -> int | None:
+    """The process that the lock's file names, if it does."""
     try:
         first_line = lock.read_text().partition("\n")[0]
     except (OSError, UnicodeDecodeError):
-        return ""
-    return f" (process {first_line})" if first_line.isdigit() else ""
+        return None
+    return int(first_line) if first_line.isdigit() else None

@@ -58,6 +58,7 @@ class AnomalyDetector(AnomalySettings, Job[AnomalyPredictor]):
 
     predictor_class = AnomalyPredictor
     data_formats = TABLES
+    answer_suffixes = (".csv",)
 
     _fitted_to: tuple[SensorSeriesSet, SensorSeriesSet] | None = None  # training and validation part; not saved
     _validation_follows = False  # whether the validation part continues the training part

@@ -18,6 +18,7 @@ class AnomalySettings(JobSettings):
     name: ClassVar[str] = "anomaly_detector"
     summary: ClassVar[str] = "Detect anomalies in sensor series; compare with a moving z-score and Sub-PCA."
     extra: ClassVar[str] = "text"
+    main_settings: ClassVar[tuple[str, ...]] = ("id_col", *JobSettings.main_settings)
     old_settings: ClassVar[Mapping[str, str]] = {
         "channels": "value_cols",
         "context": "covariates",
@@ -38,14 +39,17 @@ class AnomalySettings(JobSettings):
     }
 
     time_col: str = setting(
-        "column of the timestamps; without one, rows are equally spaced steps", default="time", group="data"
+        "column of the timestamps; without one, rows are equally spaced steps",
+        default="time",
+        group="data",
+        names="date column",
     )
-    id_col: str = setting("column of the series id; optional", default="id", group="data")
+    id_col: str = setting("column of the series id; optional", default="id", group="data", names="column")
     value_cols: tuple[str, ...] = setting(
-        "columns to score for anomalies; empty = all numeric columns", default=(), group="data"
+        "columns to score for anomalies; empty = all numeric columns", default=(), group="data", names="number column"
     )
     covariates: tuple[str, ...] = setting(
-        "columns the model reads but does not score, such as commands", default=(), group="data"
+        "columns the model reads but does not score, such as commands", default=(), group="data", names="number column"
     )
     valid_fraction: float = setting(
         "validation fraction of each series, also used for calibration", default=0.2, group="data", low=0, high=0.5
@@ -147,7 +151,7 @@ class AnomalySettings(JobSettings):
         low=0,
     )
     label_col: str = setting(
-        "column with 1 for anomalous steps; read by evaluate only", default="label", group="evaluation"
+        "column with 1 for anomalous steps; read by evaluate only", default="label", group="evaluation", names="column"
     )
     vus_buffer: int = setting(
         "maximum buffer in steps around a labeled anomaly in VUS-PR", default=100, group="evaluation", low=0

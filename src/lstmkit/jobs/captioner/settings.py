@@ -16,6 +16,7 @@ class CaptionerSettings(TextSettings):
     name: ClassVar[str] = "captioner"
     summary: ClassVar[str] = "Caption images and videos with soft attention; compare with a nearest-neighbor caption."
     extra: ClassVar[str] = "video"
+    main_settings: ClassVar[tuple[str, ...]] = ("height", "width", *TextSettings.main_settings)
     old_settings: ClassVar[Mapping[str, str]] = {
         "colour": "color",
         "channels": "conv_channels",
@@ -27,9 +28,9 @@ class CaptionerSettings(TextSettings):
     }
 
     path_col: str = setting(
-        "column of image or video paths, relative to the table's folder", default="image", group="data"
+        "column of image or video paths, relative to the table's folder", default="image", group="data", names="column"
     )
-    text_col: str = setting("column of the captions", default="caption", group="data")
+    text_col: str = setting("column of the captions", default="caption", group="data", names="label column")
     height: int = setting("image or frame height in pixels", default=96, group="image", low=16, high=512)
     width: int = setting("image or frame width in pixels", default=96, group="image", low=16, high=512)
     color: bool = setting("read color images; otherwise grayscale", default=True, group="image")

@@ -67,6 +67,8 @@ class Classifier(ClassifierSettings, Job[ClassifierPredictor]):
 
     predictor_class: ClassVar = ClassifierPredictor
     data_formats = FORMATS
+    live_inputs = ("row", "microphone")
+    answer_suffixes = (".csv",)
     _estimator_type: ClassVar[str] = "classifier"
 
     _label_values: dict[str, Any] = {}  # noqa: RUF012  (never changed in place)

@@ -36,14 +36,17 @@ class ClassifierSettings(TextSettings):
         "class_weights": "class_weight",
     }
 
-    text_col: str = setting("column of the texts", default="text", group="data")
-    label_col: str = setting("column of the labels", default="label", group="data")
-    id_col: str = setting("column of the example id", default="id", group="data")
+    text_col: str = setting("column of the texts", default="text", group="data", names="text column")
+    label_col: str = setting("column of the labels", default="label", group="data", names="label column")
+    id_col: str = setting("column of the example id", default="id", group="data", names="column")
     value_cols: tuple[str, ...] = setting(
-        "numeric columns of time series in long form; rows with one id form one example", default=(), group="data"
+        "numeric columns of time series in long form; rows with one id form one example",
+        default=(),
+        group="data",
+        names="number column",
     )
     path_col: str = setting(
-        "column of audio or video paths, relative to the table's folder", default="path", group="data"
+        "column of audio or video paths, relative to the table's folder", default="path", group="data", names="column"
     )
     label_sep: str = setting(
         "separator between the labels of an example (multi-label); empty = one label per example",

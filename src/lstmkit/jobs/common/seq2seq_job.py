@@ -33,6 +33,7 @@ class Seq2SeqJob(Seq2SeqSettings, Job[P]):
     the plot.
     """
 
+    live_inputs = ("lines",)
     wording: ClassVar[MessageWording]  #: How messages and records name source and target.
 
     _train_split: TextPairs | None = None  # for the translation memory; not saved

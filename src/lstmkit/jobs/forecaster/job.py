@@ -64,6 +64,7 @@ class Forecaster(ForecasterSettings, Job[ForecasterPredictor]):
 
     predictor_class = ForecasterPredictor
     data_formats = TABLES
+    answer_suffixes = (".csv",)
 
     # ---- fit -----------------------------------------------------------------------------------------------------
 

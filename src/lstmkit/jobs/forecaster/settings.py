@@ -16,6 +16,7 @@ class ForecasterSettings(JobSettings):
     name: ClassVar[str] = "forecaster"
     summary: ClassVar[str] = "Forecast time series with prediction intervals; compare with SeasonalNaive and AutoETS."
     extra: ClassVar[str] = "forecast"
+    main_settings: ClassVar[tuple[str, ...]] = ("horizon", "id_col", *JobSettings.main_settings)
     old_names: ClassVar[tuple[str, ...]] = ("forecast",)
     old_settings: ClassVar[Mapping[str, str]] = {
         "past": "past_covariates",
@@ -38,13 +39,19 @@ class ForecasterSettings(JobSettings):
     }
 
     horizon: int = setting("steps to forecast", default=24, group="data", low=1)
-    id_col: str = setting("column of the series id", default="unique_id", group="data")
-    time_col: str = setting("column of the timestamps", default="ds", group="data")
-    target_col: str = setting("column of the values to forecast", default="y", group="data")
+    id_col: str = setting("column of the series id", default="unique_id", group="data", names="column")
+    time_col: str = setting("column of the timestamps", default="ds", group="data", names="date column")
+    target_col: str = setting("column of the values to forecast", default="y", group="data", names="number column")
     freq: str | None = setting("pandas frequency (h, D, MS, …); inferred if not given", default=None, group="data")
-    past_covariates: tuple[str, ...] = setting("columns known only up to the forecast origin", default=(), group="data")
-    future_covariates: tuple[str, ...] = setting("columns known over the horizon", default=(), group="data")
-    static_covariates: tuple[str, ...] = setting("columns with one value per series", default=(), group="data")
+    past_covariates: tuple[str, ...] = setting(
+        "columns known only up to the forecast origin", default=(), group="data", names="number column"
+    )
+    future_covariates: tuple[str, ...] = setting(
+        "columns known over the horizon", default=(), group="data", names="number column"
+    )
+    static_covariates: tuple[str, ...] = setting(
+        "columns with one value per series", default=(), group="data", names="column"
+    )
     calendar_features: bool = setting("add calendar features (hour, weekday, …)", default=True, group="data")
     season_length: int = setting(
         "season length in steps; 0 = from the frequency (24 for hourly, 12 for monthly, …)",

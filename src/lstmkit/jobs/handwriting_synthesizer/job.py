@@ -50,6 +50,8 @@ class HandwritingSynthesizer(HandwritingSettings, Job[HandwritingPredictor]):
 
     predictor_class = HandwritingPredictor
     data_formats = FORMATS
+    live_inputs = ("lines", "count", "canvas")
+    answer_suffixes = (".svg", ".npz", ".csv")
 
     # ---- from file to predictor ----------------------------------------------------------------------------------
 

@@ -41,6 +41,8 @@ class ImageGenerator(ImageGeneratorSettings, Job[ImageGeneratorPredictor]):
 
     predictor_class: ClassVar = ImageGeneratorPredictor
     data_formats = FORMATS
+    live_inputs = ("count",)
+    answer_suffixes = (".png", ".gif", ".txt")
 
     _train_split: Images | None = None  # for the mixture; not saved
 

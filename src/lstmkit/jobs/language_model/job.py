@@ -48,6 +48,7 @@ class LanguageModel(LanguageModelSettings, Job[LanguageModelPredictor]):
 
     predictor_class = LanguageModelPredictor
     data_formats = (TEXT_FILE,)
+    live_inputs = ("lines",)
 
     _train_split: Text | None = None  # neither this nor its stream is saved
     _train_stream: TokenStream | None = None

@@ -58,6 +58,7 @@ class MusicComposer(ComposerSettings, Job[ComposerPredictor]):
 
     predictor_class = ComposerPredictor
     data_formats = FORMATS
+    answer_suffixes = (".mid", ".wav", ".txt")
 
     # ---- from file to predictor ----------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ class ComposerSettings(JobSettings):
     name: ClassVar[str] = "music_composer"
     summary: ClassVar[str] = "Model piano music (MIDI): score pieces, continue one, harmonize a melody."
     extra: ClassVar[str] = "music"
+    main_settings: ClassVar[tuple[str, ...]] = ("quarters_per_step", *JobSettings.main_settings)
     old_names: ClassVar[tuple[str, ...]] = ("composer",)
     old_settings: ClassVar[Mapping[str, str]] = {
         "step": "quarters_per_step",

@@ -47,6 +47,8 @@ class QuestionAnswerer(QuestionAnswererSettings, Job[QuestionAnswererPredictor])
 
     predictor_class: ClassVar = QuestionAnswererPredictor
     data_formats = FORMATS
+    live_inputs = ("row",)
+    answer_suffixes = (".csv",)
 
     _train_split: Questions | None = None  # for baselines; not saved
     _num_left_out: int = 0  # training questions whose answer cannot be learned

@@ -18,6 +18,7 @@ class QuestionAnswererSettings(JobSettings):
     name: ClassVar[str] = "question_answerer"
     summary: ClassVar[str] = "Answer questions about a story or passage with attention over its sentences or words."
     extra: ClassVar[str] = "text"
+    main_settings: ClassVar[tuple[str, ...]] = ("answer_type", *JobSettings.main_settings)
     old_names: ClassVar[tuple[str, ...]] = ("answerer",)
     old_settings: ClassVar[Mapping[str, str]] = {
         "answers": "answer_type",
@@ -37,10 +38,12 @@ class QuestionAnswererSettings(JobSettings):
         default="auto",
         choices=("auto", *ANSWER_TYPES),
     )
-    story_col: str = setting("column of the stories or passages", default="story", group="data")
-    question_col: str = setting("column of the questions", default="question", group="data")
-    answer_col: str = setting("column of the answers", default="answer", group="data")
-    question_type_col: str = setting("column of the question type, for scores by type", default="kind", group="data")
+    story_col: str = setting("column of the stories or passages", default="story", group="data", names="text column")
+    question_col: str = setting("column of the questions", default="question", group="data", names="text column")
+    answer_col: str = setting("column of the answers", default="answer", group="data", names="label column")
+    question_type_col: str = setting(
+        "column of the question type, for scores by type", default="kind", group="data", names="column"
+    )
     min_count: int = setting(
         "minimum occurrences of a token in the training data to enter the vocabulary", default=1, group="text", low=1
     )

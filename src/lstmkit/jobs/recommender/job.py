@@ -48,6 +48,7 @@ class Recommender(RecommenderSettings, Job[RecommenderPredictor]):
 
     predictor_class = RecommenderPredictor
     data_formats = TABLES
+    answer_suffixes = (".csv",)
 
     _train_sessions: list[np.ndarray] | None = None  # for the baselines; not saved
     _valid_queries: RankingQueries | None = None  # to tune the baselines; not saved

@@ -20,6 +20,7 @@ class RecommenderSettings(JobSettings):
         "Recommend the next item in a session; compare with item-kNN, a Markov chain and the most popular items."
     )
     extra: ClassVar[str] = "forecast"
+    main_settings: ClassVar[tuple[str, ...]] = ("session_col", "item_col", *JobSettings.main_settings)
     old_settings: ClassVar[Mapping[str, str]] = {
         "time_col": "time_cols",
         "at_least": "min_count",
@@ -39,10 +40,13 @@ class RecommenderSettings(JobSettings):
         "seen_items": {"keep": "allow", "drop": "exclude"},
     }
 
-    session_col: str = setting("column of the session or user id", default="session_id", group="data")
-    item_col: str = setting("column of the item id", default="item_id", group="data")
+    session_col: str = setting("column of the session or user id", default="session_id", group="data", names="column")
+    item_col: str = setting("column of the item id", default="item_id", group="data", names="label column")
     time_cols: tuple[str, ...] = setting(
-        "columns to sort events by, most significant first; empty = row order", default=("timestamp",), group="data"
+        "columns to sort events by, most significant first; empty = row order",
+        default=("timestamp",),
+        group="data",
+        names="date column",
     )
     min_count: int = setting(
         "minimum occurrences of an item in the training data to enter the catalog", default=1, group="data", low=1

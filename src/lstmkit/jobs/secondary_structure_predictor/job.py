@@ -50,6 +50,7 @@ class SecondaryStructurePredictor(SecondaryStructureSettings, Job[StructurePredi
 
     predictor_class = StructurePredictor
     data_formats = FORMATS
+    live_inputs = ("row",)
 
     _train_split: ProteinChains | None = None  # for the regression; not saved
 

@@ -24,15 +24,27 @@ class SecondaryStructureSettings(JobSettings):
         "longest": "max_residues",
     }
 
-    id_col: str = setting("column of the chain id", default="id", group="data")
-    sequence_col: str = setting("column of the amino-acid sequences", default="sequence", group="data")
-    residue_col: str = setting(
-        "column of the residue letter, in a table with one row per residue", default="residue", group="data"
+    id_col: str = setting("column of the chain id", default="id", group="data", names="column")
+    sequence_col: str = setting(
+        "column of the amino-acid sequences", default="sequence", group="data", names="text column"
     )
-    ss3_col: str = setting("column of the 3-state structure; empty = do not predict it", default="ss3", group="data")
-    ss8_col: str = setting("column of the 8-state structure; empty = do not predict it", default="ss8", group="data")
+    residue_col: str = setting(
+        "column of the residue letter, in a table with one row per residue",
+        default="residue",
+        group="data",
+        names="column",
+    )
+    ss3_col: str = setting(
+        "column of the 3-state structure; empty = do not predict it", default="ss3", group="data", names="column"
+    )
+    ss8_col: str = setting(
+        "column of the 8-state structure; empty = do not predict it", default="ss8", group="data", names="column"
+    )
     profile_cols: tuple[str, ...] = setting(
-        "numeric columns of the sequence profile, in a table with one row per residue", default=(), group="data"
+        "numeric columns of the sequence profile, in a table with one row per residue",
+        default=(),
+        group="data",
+        names="number column",
     )
     max_residues: int = setting(
         "maximum number of residues read at once; longer chains are read in overlapping windows",
@@ -59,5 +71,8 @@ class SecondaryStructureSettings(JobSettings):
     )
     lr: float = inherited(JobSettings, "lr", default=0.002)
     mask_col: str = setting(
-        "column of the evaluation mask: 1 for residues that are scored", default="eval_mask", group="evaluation"
+        "column of the evaluation mask: 1 for residues that are scored",
+        default="eval_mask",
+        group="evaluation",
+        names="column",
     )

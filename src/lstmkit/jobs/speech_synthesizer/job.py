@@ -52,6 +52,8 @@ class SpeechSynthesizer(SpeechSettings, Job[SpeechPredictor]):
 
     predictor_class = SpeechPredictor
     data_formats = FORMATS
+    live_inputs = ("lines",)
+    answer_suffixes = (".wav", ".zip", ".txt")
 
     num_too_long: int = 0  # training recordings that were left out
     _words: RecordedWords | None = None  # training recordings by text; not saved

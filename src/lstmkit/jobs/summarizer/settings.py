@@ -30,5 +30,5 @@ class SummarizerSettings(Seq2SeqSettings):
         low=1,
         high=10_000,
     )
-    text_col: str = setting("column of the texts", default="text", group="data")
-    summary_col: str = setting("column of the summaries", default="summary", group="data")
+    text_col: str = setting("column of the texts", default="text", group="data", names="text column")
+    summary_col: str = setting("column of the summaries", default="summary", group="data", names="label column")

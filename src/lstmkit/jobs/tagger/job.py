@@ -39,6 +39,7 @@ class Tagger(TaggerSettings, Job[TaggerPredictor]):
 
     predictor_class: ClassVar = TaggerPredictor
     data_formats = FORMATS
+    live_inputs = ("lines",)
 
     # ---- from file to numbers ------------------------------------------------------------------------------------
 

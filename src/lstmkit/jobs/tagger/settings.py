@@ -16,6 +16,7 @@ class TaggerSettings(JobSettings):
     name: ClassVar[str] = "tagger"
     summary: ClassVar[str] = "Tag every token of a sentence; compare with the most frequent tag per word."
     extra: ClassVar[str] = "text"
+    main_settings: ClassVar[tuple[str, ...]] = ("crf", *JobSettings.main_settings)
     old_settings: ClassVar[Mapping[str, str]] = {
         "token_column": "token_col",
         "tag_column": "tag_col",

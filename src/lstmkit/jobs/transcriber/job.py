@@ -57,6 +57,7 @@ class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
 
     predictor_class = TranscriberPredictor
     data_formats = FORMATS
+    live_inputs = ("microphone", "canvas")
 
     # ---- from file to predictor ----------------------------------------------------------------------------------
 

@@ -36,8 +36,8 @@ class TranscriberSettings(JobSettings):
     }
     old_choices: ClassVar[Mapping[str, Mapping[str, str]]] = {"input_type": {"sounds": "audio", "lines": "images"}}
 
-    path_col: str = setting("column of audio or image paths", default="file", group="data")
-    text_col: str = setting("column of the transcripts", default="text", group="data")
+    path_col: str = setting("column of audio or image paths", default="file", group="data", names="column")
+    text_col: str = setting("column of the transcripts", default="text", group="data", names="label column")
     input_type: str = setting(
         "input type of numeric arrays; auto = inferred as images or features",
         default="auto",
@@ -97,14 +97,19 @@ class TranscriberSettings(JobSettings):
         "read the sequence in both directions; streaming needs --no-bidirectional", default=True
     )
     dropout: float = inherited(JobSettings, "dropout", default=0.3)
-    init_from: str = setting("run folder whose weights initialize training; empty = none", default="", group="training")
+    init_from: str = setting(
+        "run folder whose weights initialize training; empty = none", default="", group="training", names="run"
+    )
     epochs: int = inherited(JobSettings, "epochs", default=40)
     batch_size: int = inherited(JobSettings, "batch_size", default=8)
     lr: float = inherited(JobSettings, "lr", default=0.003)
     patience: int = inherited(JobSettings, "patience", default=10)
     beam_size: int = setting("beam size of the CTC decoder; 1 = greedy", default=1, group="decoding", low=1, high=1000)
     lm: str = setting(
-        "run folder of a character language model for shallow fusion; empty = none", default="", group="decoding"
+        "run folder of a character language model for shallow fusion; empty = none",
+        default="",
+        group="decoding",
+        names="run",
     )
     lm_weight: float = setting("weight of the language model's log-probabilities", default=0.5, group="decoding", low=0)
     insertion_bonus: float = setting(

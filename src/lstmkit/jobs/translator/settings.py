@@ -22,5 +22,5 @@ class TranslatorSettings(Seq2SeqSettings):
         group="text",
         low=1,
     )
-    source_col: str = setting("column of the source sentences", default="source", group="data")
-    target_col: str = setting("column of the translations", default="target", group="data")
+    source_col: str = setting("column of the source sentences", default="source", group="data", names="text column")
+    target_col: str = setting("column of the translations", default="target", group="data", names="label column")

@@ -1,0 +1,1 @@
+"""The pages, one module each: what a request asks for, and what its template shows."""

@@ -1,0 +1,76 @@
+"""What requests may do: only pages of this server may send data, and no page loads anything from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from lstmkit.data.files import max_decoded_bytes
+
+#: Plotly sets styles; pictures, sounds and recordings are in the page itself.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "media-src data: blob:; connect-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'self'"
+)
+#: A report and whatever was made from data: no scripts, and no way to this server.
+SANDBOX = {
+    "Content-Security-Policy": "sandbox allow-downloads; default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+}
+
+HOSTS = ("127.0.0.1", "localhost", "[::1]")  #: Names of this machine, by which the pages are asked for.
+
+
+class Guard:
+    """Refuses what another site may send through the reader's browser, and requests that are too large.
+
+    - The host is a name of this machine, so that another site's name cannot be pointed here.
+    - Whatever changes something comes from a page of this server.
+    - A request says how large it is, and is at most as large as a decoded file may be.
+
+    Args:
+        app: The application.
+        hosts: Names of this machine.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str] = HOSTS) -> None:
+        self.app, self.hosts = app, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        problem = self._problem(Headers(scope=scope), scope["method"])
+        if problem is not None:
+            status, text = problem
+            await PlainTextResponse(text, status)(scope, receive, send)
+            return
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.setdefault("Content-Security-Policy", _POLICY)
+                headers.setdefault("X-Content-Type-Options", "nosniff")
+                headers.setdefault("Referrer-Policy", "same-origin")
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        await self.app(scope, receive, with_headers)
+
+    def _problem(self, headers: Headers, method: str) -> tuple[int, str] | None:
+        host = headers.get("host", "")
+        if host.rpartition(":")[0] not in self.hosts and host not in self.hosts:
+            return 400, "This address is not one of this machine."
+        if method in ("GET", "HEAD"):
+            return None
+        if headers.get("origin", "").partition("://")[2] != host:
+            return 403, "Only a page of the studio may send this."
+        length, limit = headers.get("content-length", ""), max_decoded_bytes()
+        if not length.isdigit():
+            return 411, "The request does not say how large it is."
+        if int(length) > limit:
+            return 413, f"The files have more than {limit // 1_000_000:,} MB. Use the command line for such data."
+        return None
