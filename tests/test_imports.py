@@ -38,7 +38,7 @@ ALLOWED = {
         "settings", "training", "version",
     },
     "recipes": {*BASE, "data", "evaluation", "jobs", "report", "settings", "training"},
-    "export": {*BASE, "cells", "layers", "ops", "training", "version"},
+    "export": {*BASE, "cells", "data", "layers", "ops", "training", "version"},
     "lab": {
         *BASE, "cells", "data", "layers", "look", "models", "modules", "plots", "report", "settings", "training",
     },

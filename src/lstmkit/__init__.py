@@ -13,6 +13,8 @@ from lstmkit.version import __version__
 
 if TYPE_CHECKING:  # for editors and type checkers; a test compares it with the folders in jobs/
     from lstmkit.export.c_header import export_c
+    from lstmkit.export.keras_reader import import_keras
+    from lstmkit.export.keras_writer import export_keras
     from lstmkit.export.onnx import export_onnx
     from lstmkit.export.rtneural import export_nam, export_rtneural
     from lstmkit.jobs import load
@@ -42,6 +44,8 @@ _MODULES = {
     ),
     "lstmkit.jobs": ("load",),
     "lstmkit.export.c_header": ("export_c",),
+    "lstmkit.export.keras_reader": ("import_keras",),
+    "lstmkit.export.keras_writer": ("export_keras",),
     "lstmkit.export.onnx": ("export_onnx",),
     "lstmkit.export.rtneural": ("export_nam", "export_rtneural"),
 }
