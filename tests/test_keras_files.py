@@ -1,4 +1,4 @@
-"""Files of Keras: those of Keras 2, which Keras 3 no longer writes, damaged ones and hostile ones, read without Keras."""
+"""Files of Keras, read without Keras: those of Keras 2, which Keras 3 no longer writes, damaged and hostile ones."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class KerasSequential(nn.Sequential):
     True
     """
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Run all layers.
 
         Args:

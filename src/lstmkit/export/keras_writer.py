@@ -6,7 +6,7 @@ import io
 import json
 import zipfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +34,7 @@ _DATE = (2026, 1, 1, 0, 0, 0)  # in the archive: the same network gives the same
 _KINDS = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "SimpleRNN", "rnn_relu": "SimpleRNN"}
 _KERAS_MERGES = {ours: keras for keras, ours in MERGE_MODES.items()}
 
-Arrays = dict[str, Sequence[np.ndarray]]
+Arrays = Mapping[str, Sequence[np.ndarray]]
 
 
 class _Written(NamedTuple):

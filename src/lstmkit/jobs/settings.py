@@ -29,6 +29,8 @@ class JobSettings(Settings):
         name: The job's name on the command line: that of its folder.
         summary: What it does, in one line.
         extra: Which of pip's extras installs its libraries: ``pip install 'lstmkit[EXTRA]'``.
+        pipeline_tags: The task in the words of the Hugging Face hub, by kind of data, of which ``""`` means any; empty
+            if the hub has no word for it.
         old_names: Names of the job in earlier versions.
         old_settings: Old names of the settings declared here: ``{"bands": "n_mels"}``.
         old_choices: By today's name of a setting declared here, old values: ``{"method": {"predict": "prediction"}}``.
@@ -37,6 +39,7 @@ class JobSettings(Settings):
     name: ClassVar[str]
     summary: ClassVar[str]
     extra: ClassVar[str]
+    pipeline_tags: ClassVar[Mapping[str, str]] = {}
     old_names: ClassVar[tuple[str, ...]] = ()
     old_settings: ClassVar[Mapping[str, str]] = {
         "decay": "lr_schedule",

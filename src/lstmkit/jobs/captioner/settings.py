@@ -16,6 +16,7 @@ class CaptionerSettings(TextSettings):
     name: ClassVar[str] = "captioner"
     summary: ClassVar[str] = "Caption images and videos with soft attention; compare with a nearest-neighbor caption."
     extra: ClassVar[str] = "video"
+    pipeline_tags: ClassVar[Mapping[str, str]] = {"image": "image-to-text"}
     old_settings: ClassVar[Mapping[str, str]] = {
         "colour": "color",
         "channels": "conv_channels",

@@ -16,6 +16,7 @@ class ForecasterSettings(JobSettings):
     name: ClassVar[str] = "forecaster"
     summary: ClassVar[str] = "Forecast time series with prediction intervals; compare with SeasonalNaive and AutoETS."
     extra: ClassVar[str] = "series"
+    pipeline_tags: ClassVar[Mapping[str, str]] = {"": "time-series-forecasting"}
     old_names: ClassVar[tuple[str, ...]] = ("forecast",)
     old_settings: ClassVar[Mapping[str, str]] = {
         "past": "past_covariates",

@@ -18,6 +18,7 @@ class ImageGeneratorSettings(JobSettings):
     name: ClassVar[str] = "image_generator"
     summary: ClassVar[str] = "Generate images with attention (DRAW); compare with a Bernoulli mixture."
     extra: ClassVar[str] = "pictures"
+    pipeline_tags: ClassVar[Mapping[str, str]] = {"": "unconditional-image-generation"}
     old_names: ClassVar[tuple[str, ...]] = ("painter",)
     old_settings: ClassVar[Mapping[str, str]] = {
         "inverted": "invert",

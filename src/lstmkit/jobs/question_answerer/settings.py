@@ -18,6 +18,7 @@ class QuestionAnswererSettings(JobSettings):
     name: ClassVar[str] = "question_answerer"
     summary: ClassVar[str] = "Answer questions about a story or passage with attention over its sentences or words."
     extra: ClassVar[str] = "text"
+    pipeline_tags: ClassVar[Mapping[str, str]] = {"": "question-answering"}
     old_names: ClassVar[tuple[str, ...]] = ("answerer",)
     old_settings: ClassVar[Mapping[str, str]] = {
         "answers": "answer_type",

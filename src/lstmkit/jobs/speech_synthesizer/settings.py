@@ -16,6 +16,7 @@ class SpeechSettings(JobSettings):
     name: ClassVar[str] = "speech_synthesizer"
     summary: ClassVar[str] = "Synthesize speech (WAV) in a recorded voice; compare with concatenated recordings."
     extra: ClassVar[str] = "sound"
+    pipeline_tags: ClassVar[Mapping[str, str]] = {"": "text-to-speech"}
     old_names: ClassVar[tuple[str, ...]] = ("speaker",)
     old_settings: ClassVar[Mapping[str, str]] = {
         "rate": "sample_rate",

@@ -16,6 +16,7 @@ class TaggerSettings(JobSettings):
     name: ClassVar[str] = "tagger"
     summary: ClassVar[str] = "Tag every token of a sentence; compare with the most frequent tag per word."
     extra: ClassVar[str] = "text"
+    pipeline_tags: ClassVar[Mapping[str, str]] = {"": "token-classification"}
     old_settings: ClassVar[Mapping[str, str]] = {
         "token_column": "token_col",
         "tag_column": "tag_col",
