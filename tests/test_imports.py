@@ -39,16 +39,17 @@ ALLOWED = {
     },
     "recipes": {*BASE, "data", "evaluation", "jobs", "report", "settings", "training"},
     "export": {*BASE, "cells", "data", "layers", "ops", "training", "version"},
+    "hub": {*BASE, "data", "jobs", "training"},
     "lab": {
         *BASE, "cells", "data", "layers", "look", "models", "modules", "plots", "report", "settings", "training",
     },
     "demo": {*BASE, "jobs", "look", "report"},
-    "": {"errors", "export", "jobs", "layers", "version"},
+    "": {"errors", "export", "hub", "jobs", "layers", "version"},
     "__main__": {"cli", "errors", "libraries"},
     "command_options": {*BASE, "settings"},
     "cli": {
-        *BASE, "command_options", "data", "demo", "jobs", "lab", "look", "recipes", "report", "settings", "training",
-        "version",
+        *BASE, "command_options", "data", "demo", "hub", "jobs", "lab", "look", "recipes", "report", "settings",
+        "training", "version",
     },
 }  # fmt: skip
 

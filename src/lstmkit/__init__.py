@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # for editors and type checkers; a test compares it with the 
     from lstmkit.export.keras_writer import export_keras
     from lstmkit.export.onnx import export_onnx
     from lstmkit.export.rtneural import export_nam, export_rtneural
+    from lstmkit.hub.transfer import pull, push
     from lstmkit.jobs import load
     from lstmkit.jobs.anomaly_detector.job import AnomalyDetector
     from lstmkit.jobs.captioner.job import Captioner
@@ -48,6 +49,7 @@ _MODULES = {
     "lstmkit.export.keras_writer": ("export_keras",),
     "lstmkit.export.onnx": ("export_onnx",),
     "lstmkit.export.rtneural": ("export_nam", "export_rtneural"),
+    "lstmkit.hub.transfer": ("pull", "push"),
 }
 
 
