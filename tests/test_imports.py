@@ -38,7 +38,8 @@ ALLOWED = {
         "report", "settings", "training", "version",
     },
     "recipes": {*BASE, "data", "evaluation", "jobs", "report", "settings", "training"},
-    "export": {*BASE, "cells", "layers", "ops", "training", "version"},
+    "export": {*BASE, "cells", "data", "layers", "ops", "training", "version"},
+    "hub": {*BASE, "data", "jobs", "training"},
     "runtime": {*BASE, "data", "decoding", "evaluation"},
     "lab": {
         *BASE, "cells", "data", "layers", "look", "models", "modules", "plots", "report", "settings", "training",
@@ -47,11 +48,12 @@ ALLOWED = {
     "studio": {
         *BASE, "command_options", "data", "demo", "jobs", "look", "plots", "report", "settings", "training",
     },
-    "": {"errors", "export", "jobs", "layers", "version"},
+    "": {"errors", "export", "hub", "jobs", "layers", "version"},
     "__main__": {"cli", "errors", "libraries"},
     "command_options": {*BASE, "settings"},
     "cli": {
-        *BASE, "command_options", "data", "demo", "jobs", "lab", "look", "recipes", "report", "settings", "studio",
+        *BASE, "command_options", "data", "demo", "hub", "jobs", "lab", "look", "recipes", "report", "settings",
+        "studio",
         "training", "version",
     },
 }  # fmt: skip

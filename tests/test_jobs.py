@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from huggingface_hub import ModelCard
 
 from job_cases import CASES, case_name, make, predict_records, without_sum
 from lstmkit import look, settings
@@ -256,7 +257,7 @@ def test_evaluate_compares_the_model_with_baselines(name: str):
 def test_a_run_folder_is_complete(finished: tuple[Job, Path]):
     """Model, history, metrics, report and checkpoints are readable, and no partly written file remains."""
     job, run = finished
-    names = {"weights.safetensors", "model.json", "run.json", "history.csv", "metrics.json", "report.html"}
+    names = {"weights.safetensors", "model.json", "run.json", "history.csv", "metrics.json", "report.html", "README.md"}
     assert {p.name for p in run.iterdir()} == names | {"checkpoints"}
     about = json.loads((run / "run.json").read_text())
     assert (about["job"], about["settings"]) == (job.name, settings.values(job))
@@ -268,6 +269,30 @@ def test_a_run_folder_is_complete(finished: tuple[Job, Path]):
     scores = {"test": job.evaluation.to_json(), "validation": None, "training": ["all epochs done"]}
     assert metrics == {"format": 1, **scores}
     assert predict_records(load(run)) == predict_records(job)
+
+
+def test_the_model_card_is_what_the_hub_reads(finished: tuple[Job, Path]):
+    job, run = finished
+    text = (run / "README.md").read_text(encoding="utf-8")
+    card = ModelCard(text)
+    assert (card.data.library_name, card.data.license) == ("lstmkit", None)
+    assert card.data.pipeline_tag in {None, *job.pipeline_tags.values()}
+    assert job.evaluation is not None
+    scores = job.evaluation.table.iloc[0][list(job.evaluation.directions)]
+    assert card.data.eval_results is not None
+    found = {result.metric_name: result.metric_value for result in card.data.eval_results}
+    assert found == {name: value for name, value in scores.items() if np.isfinite(value)}
+    assert all(str(row) in text for row in job.evaluation.table["model"])
+    assert job.summary in text
+    assert str(run.parent) not in text
+    assert all(
+        f"| {name} |" in text.replace("\\_", "_") for name, v in job.get_params().items() if changed(job, name, v)
+    )
+
+
+def changed(job: Job, name: str, value: Any) -> bool:
+    fields = settings.declared(type(job))
+    return name in settings.in_effect(job, job.predictor.data_kinds) and value != fields[name].default
 
 
 class _Page(html.parser.HTMLParser):

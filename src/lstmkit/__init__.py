@@ -13,9 +13,12 @@ from lstmkit.version import __version__
 
 if TYPE_CHECKING:  # for editors and type checkers; a test compares it with the folders in jobs/
     from lstmkit.export.c_header import export_c
+    from lstmkit.export.keras_reader import import_keras
+    from lstmkit.export.keras_writer import export_keras
     from lstmkit.export.onnx import export_onnx
     from lstmkit.export.rtneural import export_nam, export_rtneural
     from lstmkit.export.torch_program import export_torch
+    from lstmkit.hub.transfer import pull, push
     from lstmkit.jobs import load
     from lstmkit.jobs.anomaly_detector.job import AnomalyDetector
     from lstmkit.jobs.captioner.job import Captioner
@@ -43,9 +46,12 @@ _MODULES = {
     ),
     "lstmkit.jobs": ("load",),
     "lstmkit.export.c_header": ("export_c",),
+    "lstmkit.export.keras_reader": ("import_keras",),
+    "lstmkit.export.keras_writer": ("export_keras",),
     "lstmkit.export.onnx": ("export_onnx",),
     "lstmkit.export.rtneural": ("export_nam", "export_rtneural"),
     "lstmkit.export.torch_program": ("export_torch",),
+    "lstmkit.hub.transfer": ("pull", "push"),
 }
 
 

@@ -24,6 +24,7 @@ from typer.core import TyperGroup
 from lstmkit import command_options as options
 from lstmkit import settings
 from lstmkit.errors import MissingLibraryError, SettingError, UserError
+from lstmkit.hub import command as hub_command
 from lstmkit.jobs import job_class, job_names, load
 from lstmkit.jobs.settings import settings_of
 from lstmkit.progress import JsonProgress, Progress, TerminalProgress, printable
@@ -561,6 +562,10 @@ def demo(
     from lstmkit.demo import run_demo
 
     run_demo(run, _progress())
+
+
+app.command()(hub_command.push)
+app.command()(hub_command.pull)
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import base64
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from importlib.resources import files
@@ -133,6 +133,28 @@ def table_html(table: pd.DataFrame, directions: Mapping[str, str] | None = None)
     )
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def table_markdown(table: pd.DataFrame, directions: Mapping[str, str] | None = None) -> str:
+    """The table as Markdown, the best of each column in bold.
+
+    >>> print(table_markdown(pd.DataFrame({"model": ["LSTM", "a|b"], "MASE": [0.8, 1.2]}), {"MASE": "low"}))
+    | model | MASE |
+    |---|---:|
+    | LSTM | **0.800** |
+    | a\\|b | 1.200 |
+    """
+    formatted = _format_cells(table, directions or {})
+
+    def row(cells: Iterable[str]) -> str:
+        return f"| {' | '.join(cells)} |"
+
+    def cell(text: str) -> str:
+        return re.sub(r"([\\|*_`<\[])", r"\\\1", _one_line(text))
+
+    rows = [row("**" * c.best + cell(c.text) + "**" * c.best for c in cells) for cells in formatted.rows]
+    rule = f"|{'|'.join('---:' if numeric else '---' for _, numeric in formatted.columns)}|"
+    return "\n".join([row(cell(name) for name, _ in formatted.columns), rule, *rows])
 
 
 def _one_line(text: str) -> str:

@@ -88,7 +88,7 @@ def parts_of(module: nn.Module) -> list[Part]:
     ['0 (LSTM), layer 0', '0 (LSTM), layer 1', '1 (Linear)', '2 (Tanh)']
     """
     parts: list[Part] = []
-    for name, part in _leaves(module, ""):
+    for name, part in leaves(module, ""):
         parts += _parts(f"{name} ({type(part).__name__})".lstrip(), part, parts[-1].output_size if parts else 0)
     for before, after in itertools.pairwise(parts):
         if not isinstance(after, Activation) and before.output_size != after.input_size:
@@ -100,28 +100,28 @@ def parts_of(module: nn.Module) -> list[Part]:
     return parts
 
 
-def _leaves(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
-    """The modules inside ``nn.Sequential``, with their names."""
-    if not _computes_as(module, nn.Sequential):
+def leaves(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
+    """The modules inside ``nn.Sequential``, with their names: ``"1.0"``."""
+    if not computes_as(module, nn.Sequential):
         yield name, module
         return
     for k, part in enumerate(module):
-        yield from _leaves(part, f"{name}.{k}".lstrip("."))
+        yield from leaves(part, f"{name}.{k}".lstrip("."))
 
 
-def _computes_as(module: nn.Module, kind: type[M]) -> TypeGuard[M]:
+def computes_as(module: nn.Module, kind: type[M]) -> TypeGuard[M]:
     """Whether a module is of a kind and has its ``forward``: a subclass may compute something else."""
     return isinstance(module, kind) and type(module).forward is kind.forward
 
 
 def _parts(name: str, module: nn.Module, previous_size: int) -> list[Part]:
-    if _computes_as(module, RecurrentLayer):
+    if computes_as(module, RecurrentLayer):
         return _recurrent(name, module)
-    if _computes_as(module, nn.Linear):
+    if computes_as(module, nn.Linear):
         if 0 in module.weight.shape:
             raise UserError(f"{name} has no weights: its shape is {tuple(module.weight.shape)}")
-        bias = None if module.bias is None else _values(name, "bias", module.bias)
-        return [Dense(name, _values(name, "weight", module.weight), bias)]
+        bias = None if module.bias is None else float_values(name, "bias", module.bias)
+        return [Dense(name, float_values(name, "weight", module.weight), bias)]
     if type(module) in _ACTIVATIONS:
         if not previous_size:
             raise UserError(f"{name} is the first part: an export starts with a recurrent layer or nn.Linear")
@@ -145,13 +145,17 @@ def _recurrent(name: str, module: RecurrentLayer) -> list[Part]:
     layers: list[Part] = []
     for k, spec in enumerate(module.specs):
         own = f"{name}, layer {k}" if module.num_layers > 1 else name
-        weights = {key: _values(own, key, value) for key, value in module.weights(k, 0).items()}
+        weights = {key: float_values(own, key, value) for key, value in module.weights(k, 0).items()}
         layers.append(Recurrent(own, spec, weights, module.zoneout, module.residual and k > 0))
     return layers
 
 
-def _values(name: str, key: str, weight: Any) -> np.ndarray:
-    """A weight as a float32 array."""
+def float_values(name: str, key: str, weight: Any) -> np.ndarray:
+    """A weight as a float32 array.
+
+    Raises:
+        UserError: It has no values yet, or one that is not finite in float32.
+    """
     if not isinstance(weight, Tensor) or weight.is_meta:
         raise UserError(f"{name}: {key} has no values yet")
     values = weight.detach().to("cpu", torch.float32)

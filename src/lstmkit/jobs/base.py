@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,6 +26,7 @@ from lstmkit.export.graphs import JobExport, check_arguments, write_folder
 from lstmkit.export.onnx import DEFAULT_OPSET
 from lstmkit.jobs.answers import write_answers
 from lstmkit.jobs.evaluation import FIT_SPLITS, NO_SCORES, Evaluation, fit_scores, saved_evaluation
+from lstmkit.jobs.model_card import CardData, model_card
 from lstmkit.jobs.predictor import Predictor, device_named
 from lstmkit.jobs.settings import JobSettings
 from lstmkit.jobs.validation_scores import ValidationScores
@@ -421,6 +422,10 @@ class Job(JobSettings, ABC, Generic[P]):
         folder.write_history([h.rows for h in self._histories])
         folder.write_metrics({**fit_scores(self.evaluation), "training": [h.ended for h in self._histories]})
         self.write_report(folder.report, examples)
+        count = len(examples) if isinstance(examples, Sized) else None
+        digest = str(folder.read_run_metadata(folder.path)["data"][0])
+        data = CardData(self.predictor.data_kinds, digest, count)
+        folder.write_card(model_card(self, data, self.evaluation, [h.ended for h in self._histories]))
 
     def write_report(self, path: Path, examples: Any) -> None:
         """Write a page, self-contained HTML: results, figures, training curve, settings and versions.

@@ -30,6 +30,8 @@ class JobSettings(Settings):
         summary: What it does, in one line.
         main_settings: The settings that a reader looks at first; forms show them before all others.
         extra: Which of pip's extras installs its libraries: ``pip install 'lstmkit[EXTRA]'``.
+        pipeline_tags: The task in the words of the Hugging Face hub, by kind of data, of which ``""`` means any; empty
+            if the hub has no word for it.
         old_names: Names of the job in earlier versions.
         old_settings: Old names of the settings declared here: ``{"bands": "n_mels"}``.
         old_choices: By today's name of a setting declared here, old values: ``{"method": {"predict": "prediction"}}``.
@@ -39,6 +41,7 @@ class JobSettings(Settings):
     summary: ClassVar[str]
     extra: ClassVar[str]
     main_settings: ClassVar[tuple[str, ...]] = ("epochs", "budget", "hidden_size")
+    pipeline_tags: ClassVar[Mapping[str, str]] = {}
     old_names: ClassVar[tuple[str, ...]] = ()
     old_settings: ClassVar[Mapping[str, str]] = {
         "decay": "lr_schedule",

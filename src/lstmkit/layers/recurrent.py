@@ -21,7 +21,7 @@ from lstmkit.ops.call import Call, Pass, Result, Stepper
 from lstmkit.ops.recording import is_recorded
 
 #: How the outputs of the two directions, concatenated in the last dimension, are merged.
-_MERGES = {
+MERGES = {
     "concat": lambda both: both,
     "sum": lambda both: torch.add(*both.chunk(2, -1)),
     "mean": lambda both: torch.add(*both.chunk(2, -1)) / 2,
@@ -123,8 +123,8 @@ class RecurrentLayer(nn.Module):
         super().__init__()
         if num_layers < 1:
             raise ValueError(f"num_layers must be at least 1, got {num_layers}")
-        if merge not in _MERGES:
-            raise ValueError(f"unknown merge {merge!r}; known: {', '.join(_MERGES)}")
+        if merge not in MERGES:
+            raise ValueError(f"unknown merge {merge!r}; known: {', '.join(MERGES)}")
         self.dropout = _check_probability("dropout", dropout)
         self.recurrent_dropout = _check_probability("recurrent_dropout", recurrent_dropout)
         self.zoneout = _check_probability("zoneout", zoneout)
@@ -384,7 +384,7 @@ class RecurrentLayer(nn.Module):
 
     def _merged(self, layer: int, output: Tensor, steps: Tensor) -> Tensor:
         """Merge the directions of ``output (T, B, D·P)`` and add the residual ``steps``, the input of the layer."""
-        merged = _MERGES[self.merge](output) if self.bidirectional else output
+        merged = MERGES[self.merge](output) if self.bidirectional else output
         return merged + steps if self.residual and layer > 0 else merged
 
     def _call(self, layer: int, x: Tensor, initial: list[State], lengths: Tensor | None, trace: bool) -> Call:

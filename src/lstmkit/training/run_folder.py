@@ -1,4 +1,4 @@
-"""The run folder: model, history, metrics and report of a fit, and the checkpoints to resume it."""
+"""The run folder: model, model card, history, metrics and report of a fit, and the checkpoints to resume it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from lstmkit.training import checkpoint
 
 T = TypeVar("T")
 
-_RUN, _HISTORY, _METRICS, REPORT = "run.json", "history.csv", "metrics.json", "report.html"
+_RUN, HISTORY, METRICS, REPORT = "run.json", "history.csv", "metrics.json", "report.html"
+CARD = "README.md"
 _LOOK, _CHECKPOINTS, _TENSORBOARD = "look.html", "checkpoints", "tensorboard"
 _LOCK = ".lock"  # held by the process that fits; the system frees it when the process ends, however it ends
 
@@ -31,7 +32,7 @@ _MAY_GROW: Mapping[str, Callable[[Any], float]] = {"epochs": float, "budget": se
 
 #: Files of a run in the order of deletion: the model first, ``run.json``, which marks the folder as a run, last.
 _RUN_FILES = (
-    *(checkpoint.DESCRIPTION, checkpoint.WEIGHTS, _HISTORY, _METRICS, REPORT, _LOOK),
+    *(checkpoint.DESCRIPTION, checkpoint.WEIGHTS, HISTORY, METRICS, REPORT, CARD, _LOOK),
     *(_CHECKPOINTS, _TENSORBOARD, _RUN),
 )
 
@@ -238,7 +239,7 @@ class RunFolder:
         writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows({"seed": k, **row} for k, rows in enumerate(histories) for row in rows)
-        checkpoint.write_bytes(self.path / _HISTORY, text.getvalue().encode())
+        checkpoint.write_bytes(self.path / HISTORY, text.getvalue().encode())
 
     @staticmethod
     def read_history(path: Path) -> list[dict[str, float]]:
@@ -260,7 +261,11 @@ class RunFolder:
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write ``metrics.json``: the scores of model and baselines on the test or validation split."""
-        checkpoint.write_summed_json(self.path / _METRICS, metrics)
+        checkpoint.write_summed_json(self.path / METRICS, metrics)
+
+    def write_card(self, text: str) -> None:
+        """Write ``README.md``, the model card."""
+        checkpoint.write_bytes(self.path / CARD, text.encode())
 
     @staticmethod
     def read_metrics(path: Path, parse: Callable[[Any], T]) -> T | None:
@@ -268,7 +273,7 @@ class RunFolder:
 
         A damaged file is a warning and ``None``: a model predicts without its scores.
         """
-        file = path / _METRICS
+        file = path / METRICS
         if not file.exists():
             return None
         try:

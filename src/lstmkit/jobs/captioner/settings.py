@@ -17,6 +17,7 @@ class CaptionerSettings(TextSettings):
     summary: ClassVar[str] = "Caption images and videos with soft attention; compare with a nearest-neighbor caption."
     extra: ClassVar[str] = "video"
     main_settings: ClassVar[tuple[str, ...]] = ("height", "width", *TextSettings.main_settings)
+    pipeline_tags: ClassVar[Mapping[str, str]] = {"image": "image-to-text"}
     old_settings: ClassVar[Mapping[str, str]] = {
         "colour": "color",
         "channels": "conv_channels",

@@ -17,6 +17,11 @@ class ClassifierSettings(TextSettings):
     name: ClassVar[str] = "classifier"
     summary: ClassVar[str] = "Classify texts, time series, audio or video clips; compare with simple baselines."
     extra: ClassVar[str] = "text"
+    pipeline_tags: ClassVar[Mapping[str, str]] = {
+        "text": "text-classification",
+        "audio": "audio-classification",
+        "video": "video-classification",
+    }
     old_settings: ClassVar[Mapping[str, str]] = {
         "longest": "max_tokens",
         "pool": "pooling",

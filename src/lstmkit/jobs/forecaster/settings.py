@@ -17,6 +17,7 @@ class ForecasterSettings(JobSettings):
     summary: ClassVar[str] = "Forecast time series with prediction intervals; compare with SeasonalNaive and AutoETS."
     extra: ClassVar[str] = "forecast"
     main_settings: ClassVar[tuple[str, ...]] = ("horizon", "id_col", *JobSettings.main_settings)
+    pipeline_tags: ClassVar[Mapping[str, str]] = {"": "time-series-forecasting"}
     old_names: ClassVar[tuple[str, ...]] = ("forecast",)
     old_settings: ClassVar[Mapping[str, str]] = {
         "past": "past_covariates",

@@ -19,6 +19,7 @@ class ImageGeneratorSettings(JobSettings):
     summary: ClassVar[str] = "Generate images with attention (DRAW); compare with a Bernoulli mixture."
     extra: ClassVar[str] = "pictures"
     main_settings: ClassVar[tuple[str, ...]] = ("height", "width", "class_conditional", *JobSettings.main_settings)
+    pipeline_tags: ClassVar[Mapping[str, str]] = {"": "unconditional-image-generation"}
     old_names: ClassVar[tuple[str, ...]] = ("painter",)
     old_settings: ClassVar[Mapping[str, str]] = {
         "inverted": "invert",

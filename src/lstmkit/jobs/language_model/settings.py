@@ -16,6 +16,7 @@ class LanguageModelSettings(TextSettings):
     name: ClassVar[str] = "language_model"
     summary: ClassVar[str] = "Model text by words, characters or subword units; score and generate text."
     extra: ClassVar[str] = "text"
+    pipeline_tags: ClassVar[Mapping[str, str]] = {"": "text-generation"}
     old_settings: ClassVar[Mapping[str, str]] = {
         "tied": "tie_weights",
         "layer_dropout": "hidden_dropout",

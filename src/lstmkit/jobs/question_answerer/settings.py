@@ -19,6 +19,7 @@ class QuestionAnswererSettings(JobSettings):
     summary: ClassVar[str] = "Answer questions about a story or passage with attention over its sentences or words."
     extra: ClassVar[str] = "text"
     main_settings: ClassVar[tuple[str, ...]] = ("answer_type", *JobSettings.main_settings)
+    pipeline_tags: ClassVar[Mapping[str, str]] = {"": "question-answering"}
     old_names: ClassVar[tuple[str, ...]] = ("answerer",)
     old_settings: ClassVar[Mapping[str, str]] = {
         "answers": "answer_type",

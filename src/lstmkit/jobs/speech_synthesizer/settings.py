@@ -17,6 +17,7 @@ class SpeechSettings(JobSettings):
     summary: ClassVar[str] = "Synthesize speech (WAV) in a recorded voice; compare with concatenated recordings."
     extra: ClassVar[str] = "sound"
     main_settings: ClassVar[tuple[str, ...]] = ("sample_rate", *JobSettings.main_settings)
+    pipeline_tags: ClassVar[Mapping[str, str]] = {"": "text-to-speech"}
     old_names: ClassVar[tuple[str, ...]] = ("speaker",)
     old_settings: ClassVar[Mapping[str, str]] = {
         "rate": "sample_rate",

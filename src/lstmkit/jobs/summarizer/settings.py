@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from lstmkit.jobs.common.seq2seq_settings import Seq2SeqSettings
@@ -14,6 +15,7 @@ class SummarizerSettings(Seq2SeqSettings):
 
     name: ClassVar[str] = "summarizer"
     summary: ClassVar[str] = "Summarize texts with a pointer-generator; compare with Lead-1 and other baselines."
+    pipeline_tags: ClassVar[Mapping[str, str]] = {"": "summarization"}
 
     tokenization: str = inherited(Seq2SeqSettings, "tokenization", default="words")
     vocab_size: int = inherited(Seq2SeqSettings, "vocab_size", default=20_000)

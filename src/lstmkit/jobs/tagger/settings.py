@@ -17,6 +17,7 @@ class TaggerSettings(JobSettings):
     summary: ClassVar[str] = "Tag every token of a sentence; compare with the most frequent tag per word."
     extra: ClassVar[str] = "text"
     main_settings: ClassVar[tuple[str, ...]] = ("crf", *JobSettings.main_settings)
+    pipeline_tags: ClassVar[Mapping[str, str]] = {"": "token-classification"}
     old_settings: ClassVar[Mapping[str, str]] = {
         "token_column": "token_col",
         "tag_column": "tag_col",

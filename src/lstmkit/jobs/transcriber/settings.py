@@ -18,6 +18,7 @@ class TranscriberSettings(JobSettings):
         "Transcribe audio, images of text lines or pen strokes with CTC; characters with their positions."
     )
     extra: ClassVar[str] = "sound"
+    pipeline_tags: ClassVar[Mapping[str, str]] = {"audio": "automatic-speech-recognition", "image": "image-to-text"}
     old_settings: ClassVar[Mapping[str, str]] = {
         "file_col": "path_col",
         "reads": "input_type",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from lstmkit.jobs.common.seq2seq_settings import Seq2SeqSettings
@@ -14,6 +15,7 @@ class TranslatorSettings(Seq2SeqSettings):
 
     name: ClassVar[str] = "translator"
     summary: ClassVar[str] = "Translate sentences with attention and beam search; compare with a translation memory."
+    pipeline_tags: ClassVar[Mapping[str, str]] = {"": "translation"}
 
     max_tokens: int = setting(
         "maximum number of tokens per line: longer pairs are left out of training, longer inputs are translated in "
