@@ -46,9 +46,10 @@ ALLOWED = {
     "": {"errors", "export", "jobs", "layers", "version"},
     "__main__": {"cli", "errors", "libraries"},
     "command_options": {*BASE, "settings"},
+    "serve": {*BASE, "command_options", "data", "demo", "jobs", "version"},
     "cli": {
-        *BASE, "command_options", "data", "demo", "jobs", "lab", "look", "recipes", "report", "settings", "training",
-        "version",
+        *BASE, "command_options", "data", "demo", "jobs", "lab", "look", "recipes", "report", "serve", "settings",
+        "training", "version",
     },
 }  # fmt: skip
 

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from lstmkit.data import zip_archive
-from lstmkit.data.formats import DataFormat, check_format
 from lstmkit.data.files import is_file
+from lstmkit.data.formats import DataFormat, check_format
 from lstmkit.data.media_files import (
     MediaColumns,
     MediaItems,

@@ -96,8 +96,9 @@ def array_of(values: Any, dtype: Any = np.float32) -> np.ndarray:
         DataError: Lists of one level differ in length, or a number is out of range.
     """
     try:
-        return np.array(values, dtype=dtype)
-    except (ValueError, OverflowError) as err:
+        with np.errstate(over="raise"):
+            return np.array(values, dtype=dtype)
+    except (ValueError, ArithmeticError) as err:
         raise DataError(f"the data are not an array of {np.dtype(dtype)}: {one_line(err)}") from err
 
 
@@ -144,8 +145,8 @@ class Serving:
 
     Attributes:
         data: The data of a request.
-        data_options: By name the keywords of ``predict`` that take data as well. Other keywords of the type ``Any`` take
-            folders of the server or objects, and no request has them.
+        data_options: By name the keywords of ``predict`` that take data as well. Other keywords of the type ``Any``
+            take folders of the server or objects, and no request has them.
         max_values: The largest value of each option that is a whole number, so that no request takes all memory.
         max_items: The most examples of one request; 0 for no limit but that of the request's size.
         upload_endings: Endings of files that ``predict`` takes, beside those of ``data_formats``.

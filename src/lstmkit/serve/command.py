@@ -98,7 +98,9 @@ def _load(runs: Sequence[str]) -> dict[str, Job[Any]]:
         folder = Path(path or name)
         name = name if path else folder.resolve().name
         if not _NAME.fullmatch(name):
-            raise UserError(f"{name!r} cannot be part of an address: name the run with NAME={folder}, letters and digits")
+            raise UserError(
+                f"{name!r} cannot be part of an address: name the run with NAME={folder}, letters and digits"
+            )
         if name in folders:
             raise UserError(f"two runs have the name {name!r}: name one of them otherwise with NAME={folder}")
         folders[name] = folder

@@ -137,7 +137,7 @@ class RequestForm:
 
 
 def _bounded(kind: Any, max_items: int) -> Any:
-    """A type whose lists have at least one entry, and at most ``max_items``; a number of examples is up to that, too."""
+    """A type whose lists have one to ``max_items`` entries, 0 for any number; a number of examples has these bounds."""
     if typing.get_origin(kind) is list:
         return Annotated[kind, Field(min_length=1, max_length=max_items or None)]
     if kind is int:

@@ -139,7 +139,9 @@ async def _file_request(run: ServedRun, http: HttpRequest, folder: Path) -> Requ
                 await asyncio.to_thread(_save, value, paths[name])
         options = form.get("options", "")
         if "file" not in paths or not isinstance(options, str):
-            raise RefusedError(422, f"give the file in the field 'file', and options as text; the form has {_fields(run)}")
+            raise RefusedError(
+                422, f"give the file in the field 'file', and options as text; the form has {_fields(run)}"
+            )
     return run.form.from_file(paths.pop("file"), options, paths)
 
 
@@ -179,7 +181,7 @@ def _form_body(run: ServedRun) -> dict[str, Any]:
     binary = {"type": "string", "format": "binary"}
     fields = {
         "file": {**binary, "description": f"A file with one of the endings {', '.join(run.form.upload_endings)}."},
-        **{name: binary for name in run.serving.data_options},
+        **dict.fromkeys(run.serving.data_options, binary),
         "options": {"type": "string", "contentMediaType": _JSON, "description": "The options as JSON."},
     }
     schema = {"type": "object", "properties": fields, "required": ["file"]}

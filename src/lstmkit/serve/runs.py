@@ -84,7 +84,7 @@ class ServedRun:
             "job": self.job.name,
             "summary": self.job.summary,
             "example": {"data": self.serving.data.example},
-            "options": options["properties"] if "properties" in options else {},
+            "options": options.get("properties", {}),
             "files": self.form.upload_endings,
             "answers": [*self.form.answer_types],
             "streams": self.serving.generate is not None,

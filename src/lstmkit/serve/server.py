@@ -62,7 +62,7 @@ class _Protocol(HttpToolsProtocol):
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn whose application is not ready any more as soon as it is told to stop."""
+    """Uvicorn that stops at a signal without a fault; its application is not ready any more from then on."""
 
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)
@@ -70,7 +70,8 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._app.state.ready = False
-        super().handle_exit(sig, frame)
+        self.force_exit = self.should_exit  # told twice
+        self.should_exit = True
 
 
 def run_server(app: FastAPI, host: str, port: int, options: ServeOptions) -> bool:
