@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, insort
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -74,10 +75,19 @@ def moving_average_thresholds(
         before: ``(N,)`` scores before the first step; without them the first step has no alarm.
     """
     earlier = np.zeros(0) if before is None else before[-window:]
-    past = pd.Series(np.concatenate([earlier, scores])).shift(1).rolling(window, min_periods=1)
-    mean, deviation = (np.asarray(statistic) for statistic in (past.mean(), past.std(ddof=0)))
-    thresholds = mean + float(norm.isf(rate)) * np.maximum(deviation, _MIN_RELATIVE_DEVIATION * np.abs(mean))
-    return np.nan_to_num(thresholds[len(earlier) :], nan=np.inf)
+    if len(scores) == 1 and len(earlier):  # a step of a stream
+        mean, deviation = earlier.mean(keepdims=True), earlier.std(keepdims=True)
+    else:
+        past = pd.Series(np.concatenate([earlier, scores])).shift(1).rolling(window, min_periods=1)
+        mean, deviation = (np.asarray(each)[len(earlier) :] for each in (past.mean(), past.std(ddof=0)))
+    thresholds = mean + _deviations_at(rate) * np.maximum(deviation, _MIN_RELATIVE_DEVIATION * np.abs(mean))
+    return np.nan_to_num(thresholds, nan=np.inf)
+
+
+@lru_cache
+def _deviations_at(rate: float) -> float:
+    """Standard deviations above which a normal distribution has this rate."""
+    return float(norm.isf(rate))
 
 
 def rolling_quantile_thresholds(

@@ -292,7 +292,9 @@ def _labels(table: Table, column: str) -> np.ndarray:
 
 def forward_fill(values: np.ndarray) -> np.ndarray:
     """Forward-fill missing values of ``(T, C)``; 0 before the first value."""
-    return pd.DataFrame(values).ffill().fillna(0.0).to_numpy(dtype=values.dtype)
+    rows = np.where(np.isnan(values), -1, np.arange(len(values))[:, None])
+    last = np.maximum.accumulate(rows, axis=0)  # row of the last known value; -1 before the first
+    return np.where(last < 0, 0, np.take_along_axis(values, np.maximum(last, 0), axis=0)).astype(values.dtype)
 
 
 # ---- dataset ---------------------------------------------------------------------------------------------------------

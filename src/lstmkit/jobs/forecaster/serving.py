@@ -11,7 +11,7 @@ from lstmkit.data.tables.table import frame_of_rows
 from lstmkit.jobs.forecaster.predictor import ForecasterPredictor
 from lstmkit.jobs.serving import JsonForm, Row, Serving
 
-_EXAMPLE_STEPS = 24
+_MIN_EXAMPLE_STEPS, _MAX_EXAMPLE_STEPS = 24, 200
 
 
 def serving(predictor: ForecasterPredictor) -> Serving:
@@ -36,10 +36,11 @@ def _series(data: list[Any]) -> Any:
 def _example(predictor: ForecasterPredictor) -> list[Row]:
     """The last steps of the first series that the model was fitted to; a wave if the model does not keep it."""
     settings, freq = predictor.settings, predictor.window_plan.freq
+    num_steps = min(max(predictor.window_plan.season + 1, _MIN_EXAMPLE_STEPS), _MAX_EXAMPLE_STEPS)
     if not predictor.histories:
-        return [{"ds": step, "y": round(10 + float(np.sin(step)), 3)} for step in range(_EXAMPLE_STEPS)]
+        return [{"ds": step, "y": round(10 + float(np.sin(step)), 3)} for step in range(num_steps)]
     name, history = next(iter(predictor.histories.items()))
-    steps = np.arange(len(history.y))[-_EXAMPLE_STEPS:]
+    steps = np.arange(len(history.y))[-num_steps:]
     times = (
         [int(history.start) + int(step) * freq for step in steps]  # type: ignore[arg-type]
         if isinstance(freq, int)
