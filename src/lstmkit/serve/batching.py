@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from lstmkit.errors import UserError
 from lstmkit.serve.limits import RefusedError
@@ -55,6 +56,7 @@ class Worker:
         max_queue: Requests that wait at most.
         torch_threads: Threads of PyTorch.
         observe: Called with the number of requests of each batch and the seconds that it took.
+        network: Stops at its next layer when the time of its request is over: also within a long generation.
     """
 
     def __init__(
@@ -66,9 +68,11 @@ class Worker:
         max_queue: int = 1000,
         torch_threads: int = 1,
         observe: Callable[[int, float], None] = lambda _size, _seconds: None,
+        network: nn.Module | None = None,
     ) -> None:
         self._max_batch, self._max_wait, self._max_queue = max_batch, max_wait, max_queue
-        self._torch_threads, self._observe = torch_threads, observe
+        self._torch_threads, self._observe, self._network = torch_threads, observe, network
+        self._hooks: list[RemovableHandle] = []
         self._waiting: deque[_Task] = deque()
         self._urgent: deque[_Task] = deque()
         self._changed = threading.Condition()
@@ -78,6 +82,8 @@ class Worker:
 
     def start(self) -> None:
         """Start the thread."""
+        layers = [] if self._network is None else [m for m in self._network.modules() if not any(m.children())]
+        self._hooks = [layer.register_forward_pre_hook(self._check_time) for layer in layers]
         self._thread.start()
 
     def __len__(self) -> int:
@@ -90,6 +96,8 @@ class Worker:
             self._stopping = True
             self._changed.notify()
         self._thread.join(timeout)
+        for hook in self._hooks:
+            hook.remove()
 
     async def batched(self, answer: Answer, data: Any, key: Hashable | None, seconds: float) -> Any:
         """The answer to one request, which may be answered together with others.
@@ -123,12 +131,6 @@ class Worker:
         return await future
 
     # ---- in the thread ---------------------------------------------------------------------------------------------
-
-    def watch(self, network: nn.Module) -> None:
-        """Let the network stop when the time of a request is over, at its next layer: also within a long generation."""
-        for module in network.modules():
-            if not any(module.children()):
-                module.register_forward_pre_hook(self._check_time)
 
     def _check_time(self, _module: nn.Module, _inputs: Any) -> None:
         if time.monotonic() > self._deadline and threading.current_thread() is self._thread:

@@ -17,6 +17,7 @@ from lstmkit.data.files import confined_to
 from lstmkit.errors import UserError
 from lstmkit.jobs.base import Job
 from lstmkit.jobs.serving import serving_of
+from lstmkit.progress import silent
 from lstmkit.serve.batching import Worker
 from lstmkit.serve.limits import RefusedError
 from lstmkit.serve.monitoring import Metrics, log
@@ -57,8 +58,8 @@ class ServedRun:
             max_queue=options.max_queue,
             torch_threads=options.torch_threads,
             observe=observe,
+            network=job.model,
         )
-        self.worker.watch(job.model)
         metrics.waiting.labels(name).set_function(lambda: len(self.worker))
 
     async def predict(self, request: Request, media_type: str = _JSON) -> tuple[bytes, str]:
@@ -159,7 +160,8 @@ class ServedRun:
             return (files[0].read_bytes(), media_type) if len(files) == 1 else (_zipped(files), MEDIA_TYPES[".zip"])
 
     def _predict(self, data: Any, options: dict[str, Any]) -> Any:
-        return self.job.predict(data, **options)
+        with silent():
+            return self.job.predict(data, **options)
 
 
 def json_of(content: Any) -> bytes:
