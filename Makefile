@@ -108,6 +108,7 @@ readme: $(READY)
 	@$(BIN)/python docs/forecasters_table.py
 	@$(BIN)/python docs/thresholds_table.py
 	@$(BIN)/python docs/defaults_table.py
+	@$(BIN)/python docs/serving_table.py
 
 native: $(TOOLS)
 	@$(BIN)/python $(PIP) install --no-deps $(BUILD)=build/{wheel_tag} --editable .

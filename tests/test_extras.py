@@ -25,9 +25,9 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomli.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 #: Extras with which the command line starts: those that bring its libraries.
-WITH_COMMAND_LINE = ("jobs", "forecast", "text", "proteins", "music", "sound", "pictures", "video", "writing")
+WITH_COMMAND_LINE = ("jobs", "forecast", "text", "proteins", "music", "sound", "pictures", "video", "writing", "serve")
 #: Extras for developers and GPUs, and for an example, whose versions are not the least ones.
-NOT_TESTED_AT_THE_FLOOR = {"dev", "bench", "cluster", "export", "hierarchy"}
+NOT_TESTED_AT_THE_FLOOR = {"dev", "bench", "cluster", "export", "hierarchy", "serve"}
 
 
 def process_with(extra: str, *options: str) -> dict[str, Any]:

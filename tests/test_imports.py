@@ -51,9 +51,10 @@ ALLOWED = {
     "": {"errors", "export", "hub", "jobs", "layers", "version"},
     "__main__": {"cli", "errors", "libraries"},
     "command_options": {*BASE, "settings"},
+    "serve": {*BASE, "command_options", "data", "demo", "jobs", "version"},
     "cli": {
         *BASE, "command_options", "data", "demo", "hub", "jobs", "lab", "look", "recipes", "report", "settings",
-        "studio",
+        "serve", "studio",
         "training", "version",
     },
 }  # fmt: skip

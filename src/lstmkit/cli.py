@@ -28,6 +28,7 @@ from lstmkit.hub import command as hub_command
 from lstmkit.jobs import job_class, job_names, load
 from lstmkit.jobs.settings import settings_of
 from lstmkit.progress import JsonProgress, Progress, TerminalProgress, printable
+from lstmkit.serve import command as serve_command
 from lstmkit.settings import unknown
 from lstmkit.version import __version__
 
@@ -499,6 +500,9 @@ def reproduce(
     result = recipes.reproduce(recipe, _progress(), run, resume, overwrite)
     path = result.write(output)
     _print_json(result.to_json()) if as_json else _print(f"{result}\nresult  {path}")
+
+
+app.command()(serve_command.serve)
 
 
 @app.command(context_settings=_PASS_ON)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from lstmkit import look
 from lstmkit.libraries import imports_of
 from lstmkit.progress import Progress
 from lstmkit.report import format_table
+
+if TYPE_CHECKING:
+    from lstmkit.jobs.forecaster.job import Forecaster
 
 SAMPLE = "data/samples/beijing_hourly.csv"
 
@@ -20,14 +24,9 @@ def run_demo(run: Path, progress: Progress) -> None:
         run: Folder of the run with model, report and figures; an existing one is overwritten.
         progress: Receives the progress messages.
     """
-    with imports_of("forecast", "the demo"):
-        from lstmkit.jobs.forecaster.job import Forecaster
-
     with as_file(files("lstmkit").joinpath(SAMPLE)) as path:
         print("Hourly temperature in Beijing, March to August 2014. Forecasting the next 24 hours.\n")
-        forecaster = Forecaster(
-            horizon=24, target_col="temperature", past_covariates=("dew_point", "pressure", "wind"), test_windows=30
-        )
+        forecaster = _forecaster(test_windows=30)
         forecaster.fit(path, run=run, overwrite=True, progress=progress)
         print(f"{forecaster.evaluation}\n")
         forecast = forecaster.predict(path)
@@ -51,3 +50,22 @@ def run_demo(run: Path, progress: Progress) -> None:
         "model": "",
     }.items():
         print(f"{label:<9} {run / name}")
+
+
+def fit_demo(run: Path, progress: Progress) -> None:
+    """Fit the forecaster of the demo for a few seconds, for a first look at what a run does.
+
+    Args:
+        run: Folder of the run.
+        progress: Receives the progress messages.
+    """
+    with as_file(files("lstmkit").joinpath(SAMPLE)) as path:
+        _forecaster(epochs=3, test_windows=3).fit(path, run=run, progress=progress)
+
+
+def _forecaster(**settings: Any) -> Forecaster:
+    with imports_of("forecast", "the demo"):
+        from lstmkit.jobs.forecaster.job import Forecaster
+
+    covariates = ("dew_point", "pressure", "wind")
+    return Forecaster(horizon=24, target_col="temperature", past_covariates=covariates, **settings)

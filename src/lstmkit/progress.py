@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol
 
 #: Seconds between the lines of a task on a stderr that is not a terminal.
@@ -200,6 +201,19 @@ def seconds_in(text: str) -> float:
     return seconds
 
 
+_silent: ContextVar[bool] = ContextVar("silent", default=False)
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Show no progress in this block, unless it is asked for."""
+    token = _silent.set(True)
+    try:
+        yield
+    finally:
+        _silent.reset(token)
+
+
 def default_progress() -> Progress:
-    """Progress bars if stderr is a terminal, else silence."""
-    return TerminalProgress() if sys.stderr.isatty() else Progress()
+    """Progress bars if stderr is a terminal, else silence; see :func:`silent`."""
+    return TerminalProgress() if sys.stderr.isatty() and not _silent.get() else Progress()

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from lstmkit.data import zip_archive
+from lstmkit.data.files import is_file
 from lstmkit.data.formats import DataFormat, check_format
 from lstmkit.data.media_files import (
     MediaColumns,
@@ -215,7 +216,7 @@ def _from_table(table: Table, layout: CaptionColumns, where: Path, subfolder: st
             members = set(archive.namelist())
         missing = sorted({file for file in files if file not in members})
     else:
-        missing = sorted({file for file in files if not (where / file).is_file()})
+        missing = sorted({file for file in files if not is_file(where / file)})
     if missing:
         raise DataError(
             f"{table.name} names {len(missing)} files that are not in {where.name or 'this folder'}: "

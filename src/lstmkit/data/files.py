@@ -10,6 +10,7 @@ import stat
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import IO, Any
 
@@ -49,17 +50,51 @@ def reading(
         raise DataError(f"{name} {problem} ({reason}): {advice}") from err
 
 
+_confinement: ContextVar[Path | None] = ContextVar("confinement", default=None)  # a folder, with its links resolved
+
+
+@contextmanager
+def confined_to(folder: Path) -> Iterator[None]:
+    """Open only files below ``folder`` in this block, whatever paths the data name. For data of strangers.
+
+    >>> with confined_to(Path("uploads")):
+    ...     open_file(Path("uploads/../secret.csv"))
+    Traceback (most recent call last):
+        ...
+    lstmkit.errors.DataError: uploads/../secret.csv is not among the given files: give it with them, in one archive
+    """
+    token = _confinement.set(folder.resolve())
+    try:
+        yield
+    finally:
+        _confinement.reset(token)
+
+
+def is_file(path: Path) -> bool:
+    """Whether ``path`` is a file that may be opened, see :func:`confined_to`."""
+    return _may_be_opened(path) and path.is_file()
+
+
+def _may_be_opened(path: Path) -> bool:
+    folder = _confinement.get()
+    return folder is None or path.resolve().is_relative_to(folder)
+
+
 def check_regular_file(path: Path) -> Path:
     """Return ``path`` if it is a regular file or a link to one, which can be opened without waiting.
 
     Raises:
-        DataError: It does not exist, or is a folder, a pipe or a device.
+        DataError: It does not exist, is a folder, a pipe or a device, or lies elsewhere than :func:`confined_to` says.
     """
     try:
+        if not _may_be_opened(path):
+            raise DataError(f"{path} is not among the given files: give it with them, in one archive")
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"no such file: {path}") from None
-    except (OSError, ValueError) as err:  # ValueError: a null character in the name
+    except UserError:
+        raise
+    except (OSError, ValueError, RuntimeError) as err:  # a null character in the name; a loop of links
         reason = one_line(getattr(err, "strerror", None) or err)
         raise DataError(f"{path} cannot be opened ({reason}): give another file") from err
     if stat.S_ISDIR(mode):

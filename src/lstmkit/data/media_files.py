@@ -16,6 +16,7 @@ import pandas as pd
 
 from lstmkit.data import zip_archive
 from lstmkit.data.audio.audio_io import FILE_SUFFIXES, AudioClip, audio_from_array, read_audio
+from lstmkit.data.files import confined_to
 from lstmkit.data.folders import visible_files
 from lstmkit.data.tables.table import Table, read_file
 from lstmkit.data.vision.image_io import FILE_SUFFIXES as IMAGE_SUFFIXES
@@ -368,7 +369,7 @@ def _items_of_zip(
 
 def read_zipped_table(archive: zipfile.ZipFile, file: PurePosixPath, where: str) -> Table:
     """Read a table in a zip; ``where`` is the name of the zip in messages."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, confined_to(Path(folder)):
         copy = Path(folder) / file.name
         copy.write_bytes(zip_archive.read_member(archive, str(file), where))
         return read_file(copy, name=f"{where}/{file}")

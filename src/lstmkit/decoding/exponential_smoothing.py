@@ -183,8 +183,9 @@ def _final_state(
     drifts = np.repeat(_slope(values)[:, None] / 2, len(phi), axis=1)
     errors = np.zeros_like(levels)
     started = np.zeros((len(values), 1), dtype=bool)
-    for t, column in enumerate(values.T):
-        known, value = ~np.isnan(column)[:, None], np.nan_to_num(column)[:, None]
+    all_known, all_values = ~np.isnan(values), np.nan_to_num(values)
+    for t in range(values.shape[1]):
+        known, value = all_known[:, [t]], all_values[:, [t]]
         expected_drift = phi * drifts
         expected = levels + expected_drift
         error = np.where(known & started, value - expected, 0.0)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -85,18 +86,38 @@ def sample(
     >>> sample(lambda ids, state: (torch.zeros(1, 3), state), torch.tensor([[0.0, 9.0, 0.0]]), None, 1, top_k=1).ids
     tensor([[1]])
     """
-    generator = torch.Generator().manual_seed(seed)
     ids: list[Tensor] = []
     surprise: list[Tensor] = []
-    for i in range(n_steps):
-        if i:
-            logits, state = step(ids[-1], state)
-        chosen = _sample_rows(filter_logits(logits, temperature, top_k, top_p), generator)
-        ids.append(chosen)
-        surprise.append(-logits.log_softmax(-1).gather(-1, chosen.unsqueeze(-1))[:, 0])
+    options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+    for token in itertools.islice(sample_steps(step, logits, state, **options), n_steps):
+        ids.append(token.ids)
+        surprise.append(token.surprise)
         if stop is not None and stop(torch.stack(ids, 1)):
             break
     return SampledTokens(torch.stack(ids, 1), torch.stack(surprise, 1))
+
+
+def sample_steps(
+    step: Callable[[Tensor, Any], tuple[Tensor, Any]],
+    logits: Tensor,
+    state: Any,
+    *,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    seed: int = 0,
+) -> Iterator[SampledTokens]:
+    """The tokens of :func:`sample` one at a time, without end: ``ids`` and ``surprise`` are ``(B,)`` each.
+
+    >>> tokens = sample_steps(lambda ids, state: (torch.zeros(1, 3), state), torch.tensor([[0.0, 9.0, 0.0]]), None)
+    >>> next(tokens).ids
+    tensor([1])
+    """
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        chosen = _sample_rows(filter_logits(logits, temperature, top_k, top_p), generator)
+        yield SampledTokens(chosen, -logits.log_softmax(-1).gather(-1, chosen.unsqueeze(-1))[:, 0])
+        logits, state = step(chosen, state)
 
 
 def filter_logits(logits: Tensor, temperature: float, top_k: int, top_p: float) -> Tensor:

@@ -251,13 +251,13 @@ class RunFolder:
             ModelFileError: The file is damaged.
         """
         try:
-            text = (path / _HISTORY).read_text(encoding="utf-8")
+            text = (path / HISTORY).read_text(encoding="utf-8")
             rows = csv.DictReader(io.StringIO(text))
             return [{name: float(cell) for name, cell in row.items() if cell} for row in rows]
         except FileNotFoundError:
             return []
         except (UnicodeDecodeError, ValueError, TypeError) as err:
-            raise ModelFileError(f"{path / _HISTORY} is damaged ({one_line(err)}): delete it") from err
+            raise ModelFileError(f"{path / HISTORY} is damaged ({one_line(err)}): delete it") from err
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write ``metrics.json``: the scores of model and baselines on the test or validation split."""

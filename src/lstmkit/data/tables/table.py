@@ -235,7 +235,7 @@ def parse_table(content: bytes, path: str, *, strict: bool = False, has_header: 
 
 def _parse_json(text: str, path: str) -> pd.DataFrame:
     """A table of JSON objects, one per line."""
-    rows, names = [], set()
+    rows = []
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
@@ -245,9 +245,20 @@ def _parse_json(text: str, path: str) -> pd.DataFrame:
             if not isinstance(row, dict):
                 raise DataError(f"{path}: line {number} is not a JSON object: write each row as {{...}} on one line")
             rows.append(row)
-            names.update(row)
-            check_column_count(len(names), path)
     if not rows:
         raise DataError(f"{path} is empty")
-    check_decoded_size(8 * len(names) * len(rows), path)  # a row may lack columns in the file, but not in memory
+    return frame_of_rows(rows, path)
+
+
+def frame_of_rows(rows: list[dict[str, Any]], name: str) -> pd.DataFrame:
+    """A frame of JSON objects, which may lack some of its columns.
+
+    Raises:
+        DataError: It would have too many columns or cells.
+    """
+    names: set[str] = set()
+    for row in rows:
+        names.update(row)
+        check_column_count(len(names), name)
+    check_decoded_size(8 * len(names) * len(rows), name)  # a row may lack columns in the file, but not in memory
     return pd.DataFrame(rows)

@@ -1,0 +1,16 @@
+"""How a speech synthesizer is served."""
+
+from __future__ import annotations
+
+from lstmkit.jobs.serving import Serving, texts_form
+from lstmkit.jobs.speech_synthesizer.predictor import SpeechPredictor
+
+_MAX_TEXTS = 16
+
+
+def serving(predictor: SpeechPredictor) -> Serving:
+    """Texts to speak; the answer as a WAV file, or a zip of several."""
+    letter = next((token for token in sorted(predictor.tokenizer.vocabulary()) if token.isalnum()), "a")
+    return Serving(
+        texts_form(letter * 3), max_items=_MAX_TEXTS, upload_endings=(".txt",), answer_endings=(".wav", ".zip")
+    )

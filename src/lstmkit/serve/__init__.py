@@ -1,0 +1,1 @@
+"""Serve fitted runs over HTTP and WebSocket: ``lstmkit serve RUN``."""
