@@ -11,7 +11,7 @@ COPY pyproject.toml CMakeLists.txt constraints.txt README.md LICENSE ./
 COPY csrc csrc
 COPY src src
 # Which jobs the image can serve: the extras of pyproject.toml. PyTorch is the build without CUDA.
-ARG EXTRAS=serve,series,text
+ARG EXTRAS=serve,forecast,text
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/lstmkit \
     && /opt/lstmkit/bin/pip install --constraint constraints.txt --index-url https://download.pytorch.org/whl/cpu torch \
