@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lstmkit.cells import CELLS, CellSpec
-from lstmkit.layers.recurrent import _MERGES, RecurrentLayer
+from lstmkit.layers.recurrent import MERGES, RecurrentLayer
 from lstmkit.ops import dispatch
 from lstmkit.ops.call import Call, Pass, PassResult, Result, Zoneout
 
@@ -218,7 +218,7 @@ def available_backends() -> tuple[str, ...]:
 LAYERS: dict[str, type[RecurrentLayer]] = {cls.__name__: cls for cls in RecurrentLayer.__subclasses__()}
 
 #: Values of options for which :func:`_switched` does not apply, and other options that an option needs.
-_VALUES = {"merge": list(_MERGES), "forget_bias": [1.0], "nonlinearity": ["relu"]}
+_VALUES = {"merge": list(MERGES), "forget_bias": [1.0], "nonlinearity": ["relu"]}
 _REQUIRED_OPTIONS = {"merge": {"bidirectional": True}, "dropout": {"num_layers": 2}, "residual": {"num_layers": 2}}
 _FIXED = {"input_size", "hidden_size", "backend", "device", "dtype"}
 
