@@ -129,7 +129,7 @@ def data(cli: Cli, tmp_path: Path) -> Path:
 
 # ---- what to do ------------------------------------------------------------------------------------------------------
 
-VERBS = ("jobs", "fit", "predict", "evaluate", "look", "data", "reproduce", "lab", "demo")
+VERBS = ("jobs", "fit", "predict", "evaluate", "look", "data", "reproduce", "lab", "demo", "push", "pull")
 
 
 def test_help_lists_the_verbs_and_each_has_its_own(cli: Cli):

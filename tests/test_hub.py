@@ -79,7 +79,7 @@ class Handler(BaseHTTPRequestHandler):
             asked = json.loads(content)
             name = f"{asked.get('organization') or 'me'}/{asked['name']}"
             self.server.repositories.setdefault(name, {})
-            self.server.private[name] = bool(asked.get("private"))
+            self.server.private[name] = asked.get("private") is True or asked.get("visibility") == "private"
             self.answer({"url": f"{self.server.address}/{name}", "name": name, "id": name})
         elif path.endswith("/preupload/main"):
             files = [{**file, "uploadMode": "regular", "shouldIgnore": False} for file in json.loads(content)["files"]]
@@ -118,6 +118,8 @@ class Handler(BaseHTTPRequestHandler):
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
     server = Hub()
     monkeypatch.setattr(constants, "ENDPOINT", server.address)
+    template = f"{server.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
     monkeypatch.setenv("HF_TOKEN", "hf_right")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)

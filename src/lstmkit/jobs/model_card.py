@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -26,12 +27,12 @@ class CardData(NamedTuple):
     Attributes:
         kinds: Kinds of data whose settings count, some of :data:`lstmkit.settings.DATA_KINDS`.
         digest: SHA-256 of the data that ``fit`` read.
-        count: Number of examples that ``fit`` read; ``None`` if they cannot be counted.
+        examples: Number of examples that ``fit`` read; ``None`` if they cannot be counted.
     """
 
     kinds: Collection[str]
     digest: str
-    count: int | None
+    examples: int | None
 
 
 def model_card(job: JobSettings, data: CardData, evaluation: Evaluation | None, ended: Sequence[str]) -> str:
@@ -77,9 +78,9 @@ def _metrics(evaluation: Evaluation | None) -> dict[str, float]:
     """The scores of this model that are finite numbers."""
     if evaluation is None:
         return {}
-    scores: Mapping[Any, Any] = evaluation.table.iloc[0].to_dict()
-    values = {name: pd.to_numeric(scores[name]) for name in evaluation.directions}
-    return {name: float(value) for name, value in values.items() if abs(value) < float("inf")}
+    scores: Any = evaluation.table.iloc[0]
+    values = {name: float(scores[name]) for name in evaluation.directions if not pd.isna(scores[name])}
+    return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
 def _text(text: object) -> str:
@@ -117,7 +118,7 @@ lstmkit predict FOLDER DATA
 
 
 def _data(data: CardData) -> str:
-    count = "" if data.count is None else f", {data.count:,} examples"
+    count = "" if data.examples is None else f", {data.examples:,} examples"
     return f"The data are not part of the model. Fitted to data with the digest `{one_line(data.digest)}`{count}."
 
 
