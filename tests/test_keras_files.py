@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from lstmkit import GRU, LSTM, RNN, UserError, export_keras, import_keras
+from lstmkit.export import keras_file
 from lstmkit.export.keras_layers import KerasBatchNorm, KerasEmbedding, KerasRecurrent, KerasSequential
 
 KERAS_2 = Path(__file__).parent / "data" / "keras_2"
@@ -281,8 +282,16 @@ def test_a_bomb_is_refused_before_it_is_unpacked(parts: dict[str, bytes], tmp_pa
         import_keras(write_parts(tmp_path / "c.keras", with_weights(parts, chunk), zipfile.ZIP_DEFLATED))
 
 
-def test_damaged_files_raise_one_line(parts: dict[str, bytes], tmp_path: Path):
+def test_a_file_that_hdf5_never_ends_to_read_is_refused(monkeypatch: pytest.MonkeyPatch):
+    """A flipped byte in the heap of texts sends the library into an endless loop."""
+    monkeypatch.setattr(keras_file, "_SECONDS", 3)
+    with pytest.raises(UserError, match=r"endless\.h5 is damaged \(HDF5 cannot read it in 3 s\)"):
+        import_keras(KERAS_2 / "endless.h5")
+
+
+def test_damaged_files_raise_one_line(parts: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Flipped, cut and overwritten bytes in each part: a model or one line, never another error."""
+    monkeypatch.setattr(keras_file, "check_ends", lambda content, name: None)  # a process for each would take minutes
     generator = random.Random(0)
     samples = [("h5", (KERAS_2 / "sequential.h5").read_bytes()), *((name, parts[name]) for name in parts)]
     refused = 0

@@ -12,6 +12,8 @@ import io
 import json
 import math
 import re
+import subprocess
+import sys
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -29,6 +31,14 @@ from lstmkit.libraries import import_library
 _ADVICE = "save the model again with Keras"
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"  #: Files in a ``.keras`` archive.
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+#: Reads names and attributes of a file; its arrays are checked before they are read.
+_READ_ALL = """
+import io, sys, h5py
+with h5py.File(io.BytesIO(sys.stdin.buffer.read()), "r") as file:
+    dict(file.attrs)
+    file.visititems(lambda name, item: dict(item.attrs) and None)
+"""
+_SECONDS = 20  # a whole file takes a fraction of one
 _FILTERS = {1, 2, 3}  # of HDF5: deflate, shuffle, checksum; others may need a plug-in
 
 Shape = tuple[int | None, ...]
@@ -175,6 +185,7 @@ def open_keras_file(path: Path) -> Iterator[KerasFile]:
     content = read_bytes(path)
     with reading(path.name, "is not a readable Keras model", _ADVICE):
         if content.startswith(_HDF5_MAGIC):
+            check_ends(content, path.name)
             with h5py.File(io.BytesIO(content), "r") as file:
                 yield _opened_h5(path.name, file)
         elif content.startswith(b"PK"):
@@ -182,10 +193,25 @@ def open_keras_file(path: Path) -> Iterator[KerasFile]:
                 model = _json(_content(archive, CONFIG, path.name))
                 version = _json(_content(archive, METADATA, path.name)).get("keras_version", "unknown")
                 weights = _content(archive, WEIGHTS, path.name)
+            check_ends(weights, path.name)
             with h5py.File(io.BytesIO(weights), "r") as file:
                 yield KerasFile(path.name, one_line(version), model, file, is_numbered=True)
         else:
             raise ModelFileError(f"{path.name} is not a Keras model: give a .keras or .h5 file of model.save")
+
+
+def check_ends(content: bytes, name: str) -> None:
+    """Read a whole HDF5 file in a process of its own: a damaged one can send the library into an endless loop.
+
+    Raises:
+        ModelFileError: The process did not end, or the library crashed. Other faults are found when the file is read.
+    """
+    try:
+        done = subprocess.run([sys.executable, "-c", _READ_ALL], input=content, capture_output=True, timeout=_SECONDS)
+    except subprocess.TimeoutExpired as err:
+        raise ModelFileError(f"{name} is damaged (HDF5 cannot read it in {_SECONDS} s): {_ADVICE}") from err
+    if done.returncode < 0:
+        raise ModelFileError(f"{name} is damaged (HDF5 crashed on it): {_ADVICE}")
 
 
 def _opened_h5(name: str, file: Any) -> KerasFile:
