@@ -22,7 +22,6 @@ _HEADER_SECONDS = 10.0  # from the first byte of a request to the end of its hea
 _KEEP_ALIVE_SECONDS = 20
 _STOP_SECONDS = 20  # for answers under way
 _BACKLOG = 2048
-_SWITCH_SECONDS = 0.0005  # Python's 0.005 is what an answer waits for when both threads compute
 
 
 class _Protocol(HttpToolsProtocol):
@@ -73,7 +72,6 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        sys.setswitchinterval(_SWITCH_SECONDS)
         gc.collect()
         gc.freeze()  # else each full collection looks through all modules and models again, for 0.3 s
 
