@@ -4,21 +4,21 @@
 
 FROM python:3.12-slim AS build
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends build-essential cmake \
+    && apt-get install --yes --no-install-recommends build-essential \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY pyproject.toml CMakeLists.txt constraints.txt README.md LICENSE ./
 COPY csrc csrc
 COPY src src
-# Which jobs the image can serve: the extras of pyproject.toml. PyTorch is the build without CUDA.
+# What the image can serve: extras of pyproject.toml.
 ARG EXTRAS=serve,forecast,text
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+# pip prefers the build of PyTorch without CUDA: its version, 2.13.0+cpu, counts as higher.
 RUN python -m venv /opt/lstmkit \
-    && /opt/lstmkit/bin/pip install --constraint constraints.txt --index-url https://download.pytorch.org/whl/cpu torch \
-    && LSTMKIT_NEED_NATIVE=1 /opt/lstmkit/bin/pip install --constraint constraints.txt ".[${EXTRAS}]"
+    && LSTMKIT_NEED_NATIVE=1 /opt/lstmkit/bin/pip install --no-cache-dir --constraint constraints.txt \
+        --extra-index-url https://download.pytorch.org/whl/cpu ".[${EXTRAS}]"
 
 FROM python:3.12-slim
-# libgomp: OpenMP of PyTorch and of the extension.
+# libgomp1: OpenMP.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libgomp1 \
     && rm -rf /var/lib/apt/lists/* \
@@ -28,7 +28,6 @@ ENV PATH=/opt/lstmkit/bin:$PATH PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1 MPLCONFIGDI
 USER lstmkit
 WORKDIR /home/lstmkit
 EXPOSE 8000
-STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health', timeout=3)"]
 ENTRYPOINT ["lstmkit", "serve", "--host", "0.0.0.0", "--port", "8000"]

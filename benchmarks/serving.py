@@ -37,6 +37,7 @@ import machine
 HOST, PORT = "127.0.0.1", 8719
 CONNECTIONS = (1, 16, 128)
 SLOW_CLIENTS = 50
+PING, PONG = 0x89, 0x8A  # first bytes of frames of WebSocket
 LIBRARIES = ("fastapi", "uvicorn", "httptools", "websockets", "pydantic")
 
 
@@ -177,19 +178,23 @@ class Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._data += data
-        length = http_length(self._data) if self.upgrade else self.length(self._data)
-        if len(self._data) < length:
+        while True:
+            length = http_length(self._data) if self.upgrade else self.length(self._data)
+            if len(self._data) < max(length, 1):
+                return
+            answer, self._data = self._data[:length], self._data[length:]
+            self._take(answer)
+
+    def _take(self, answer: bytes) -> None:
+        if answer[0] == PING:
+            self._transport.write(bytes((PONG, 0x80 | answer[1])) + bytes(4) + answer[2:])
             return
-        answer, self._data = self._data[:length], self._data[length:]
         if self.upgrade:
             self.upgrade = b""
         else:
             self.latencies.append(time.perf_counter() - self._asked)
             self.faults += b"error" in answer[:300]
-        if self.stopped:
-            self._transport.close()
-        else:
-            self._ask()
+        self._transport.close() if self.stopped else self._ask()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.faults += not self.stopped
@@ -202,6 +207,7 @@ async def load(make: Callable[[], Client], connections: int, seconds: float, ser
     await asyncio.sleep(min(2.0, seconds / 5))
     for client in clients:
         client.latencies.clear()
+        client.faults = 0
     memory, start = [server.resident_mb], time.perf_counter()
     while time.perf_counter() - start < seconds:
         await asyncio.sleep(min(1.0, seconds))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -82,8 +83,9 @@ class LiveConnection:
         except TimeoutError:
             await self._socket.close(_GOING_AWAY, f"no message for {self._idle_limit:g} s")
         except RefusedError as err:
-            await self._send({"error": err.reason})
-            await self._socket.close(_REFUSED, err.reason.encode()[:_MAX_REASON].decode(errors="ignore"))
+            with suppress(WebSocketDisconnect):
+                await self._send({"error": err.reason})
+                await self._socket.close(_REFUSED, err.reason.encode()[:_MAX_REASON].decode(errors="ignore"))
 
     async def _answer(self, session: LiveSession) -> bool:
         """Answer the next message; whether there may be another."""
@@ -104,4 +106,7 @@ class LiveConnection:
         return step is not None
 
     async def _send(self, content: Any) -> None:
-        await self._socket.send_text(json_of(content).decode())
+        try:
+            await self._socket.send_text(json_of(content).decode())
+        except RuntimeError as err:  # uvicorn's, if the client has gone without a word
+            raise WebSocketDisconnect from err
