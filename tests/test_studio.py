@@ -213,7 +213,7 @@ def fitted(server: Server, case: str, **options: Any) -> Run:
     """A run of a tiny model, as the studio keeps it."""
     workspace, data = server.workspace, CASES[case].data()
     job = make(case, **options).fit(data, run=server.folder / "fitted")
-    upload = workspace.add([("data.txt", io.BytesIO(b"the cat sat\n" * 9))])
+    upload = workspace.add([("data.conll", io.BytesIO(b"the\ncat\nsat\n\na\nmat\n"))])
     run = workspace.new_run(job.name, upload.id, options)
     shutil.move(server.folder / "fitted", run.model_folder)
     return run
@@ -241,7 +241,6 @@ def test_a_forecast_on_a_phone_from_drop_to_export(server: Server, browser: Any,
     press(browser, "Train")
     until(lambda: "/runs/forecaster-1" in browser.current_url)
     assert "training" in find(browser, "h1").text
-    until(lambda: re.search(r"Training: \d+ %", text_of(browser)), PATIENCE)
     until(lambda: "finished" in find(browser, "h1").text, PATIENCE)
     assert "SeasonalNaive" in text_of(browser)
     assert_good(browser, 360)
@@ -312,6 +311,7 @@ def test_a_forecast_with_the_keyboard_alone_stopped_and_resumed(server: Server, 
     key(Keys.ENTER)
     until(lambda: "/runs/forecaster-2" in browser.current_url)
     until(lambda: find(browser, "#loss .legend"), PATIENCE)
+    until(lambda: re.search(r"Training: \d+ %.*At most \d+ (s|min|h)", text_of(browser), re.DOTALL))
     assert_good(browser, 1280)
     tab_to(lambda e: e.text == "Stop and keep the best weights")
     key(Keys.ENTER)

@@ -28,11 +28,10 @@ def inputs_of(job: Job) -> list[str]:
     return [name for name in job.live_inputs if LIVE_INPUTS[name] in kinds]
 
 
-def row_columns(job: Job) -> list[tuple[str, str]]:
-    """Column and meaning of each text of a row."""
+def row_columns(job: Job) -> list[str]:
+    """The columns of the texts of a row."""
     fields = settings.declared(type(job))
-    named = [name for name, field in fields.items() if field.metadata["names"] == "text column"]
-    return [(getattr(job, name), fields[name].metadata["help"].removeprefix("column of the ")) for name in named]
+    return [getattr(job, name) for name, field in fields.items() if field.metadata["names"] == "text column"]
 
 
 def data_of(job: Job, name: str, values: Submitted, folder: Path) -> Any:
@@ -63,7 +62,7 @@ def _lines(job: Job, values: Submitted, folder: Path) -> Path:
 
 
 def _row(job: Job, values: Submitted, folder: Path) -> Path:
-    columns = [column for column, _ in row_columns(job)]
+    columns = row_columns(job)
     cells = [first_text(values, f"row-{k}").strip() for k in range(len(columns))]
     if not all(cells):
         raise DataError(f"there is no {columns[cells.index('')]}: type one")

@@ -62,7 +62,7 @@ def show(request: Request) -> Response:
             traces = trace_layers(job.network, sequences[0])
             keys = {str(key): key for key in traces}
             chosen = query.get("layer", [""])[0]
-            layer = chosen if chosen in keys else list(keys)[-1]
+            layer = chosen if chosen in keys else [name for name, key in keys.items() if not key.direction][-1]
             trace = traces[keys[layer]]
             context |= {"layers": list(keys), "layer": layer, "trace": _trace_data(sequences[0], trace)}
             context["form"] = _hypothesis_form(query, trace.state)

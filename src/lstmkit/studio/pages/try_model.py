@@ -82,7 +82,7 @@ def _ask(request: Request, values: Submitted) -> Response:
     except UserError as err:
         shutil.rmtree(folder)
         return _page(request, error=message_of(request, err), source=source, values=texts(values))
-    about = {"source": source, "seconds": seconds, "warnings": warnings, **written}
+    about = {"source": source, "typed": texts(values), "seconds": seconds, "warnings": warnings, **written}
     write_bytes(folder / "about.json", json.dumps(about).encode())
     for old in sorted(_numbers(run))[:-_MAX_ANSWERS]:
         shutil.rmtree(run.answers / str(old))
@@ -149,7 +149,7 @@ def _page(
         inputs, columns = inputs_of(job), row_columns(job)
     has_data = any(upload.id == run.data for upload in studio.workspace.uploads())
     about = _read_about(run, answer) if answer else None
-    typed = {name: several[0] for name, several in (values or {}).items()}
+    typed = {name: several[0] for name, several in (values or (about or {}).get("typed", {})).items()}
     sources = [*inputs, *(["data"] if has_data else []), "file"]
     return render(
         "try.html.j2",
