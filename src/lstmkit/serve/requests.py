@@ -181,7 +181,7 @@ class LiveForm:
         assert serving.live is not None
         self.start, self.takes_audio = serving.live.start, serving.live.takes_audio
         self.options_model = _options_model("LiveOptions", self.start, serving, strict=False)
-        step = Annotated[serving.live.message.type, Field(examples=[serving.live.message.example])]
+        step: Any = Annotated[serving.live.message.type, Field(examples=[serving.live.message.example])]
         #: ``{"step": …}``, or at the end ``{"finish": true}``.
         self.message_model = create_model("Message", __config__=_STRICT, step=(step, None), finish=(bool, False))
 

@@ -47,11 +47,9 @@ def _example(predictor: ForecasterPredictor) -> list[Row]:
         else [str(time) for time in pd.date_range(history.start, periods=len(history.y), freq=freq)[steps]]
     )
     columns = {settings.target_col: history.y, **history.covariates}
-    return [
-        {
-            settings.id_col: name,
-            settings.time_col: time,
-            **{column: None if pd.isna(values[step]) else values[step] for column, values in columns.items()},
-        }
-        for step, time in zip(steps.tolist(), times, strict=True)
-    ]
+    cells = {column: values.tolist() for column, values in columns.items()}
+    rows: list[Row] = []
+    for step, time in zip(steps.tolist(), times, strict=True):
+        values = {column: None if pd.isna(of[step]) else of[step] for column, of in cells.items()}
+        rows.append({settings.id_col: name, settings.time_col: time, **values})
+    return rows
