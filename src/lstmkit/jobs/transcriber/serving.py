@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from lstmkit.decoding.transcription import to_record
 from lstmkit.frontends.log_mel import LogMelFrontEnd
 from lstmkit.jobs.serving import Serving, arrays_form, clips_form, samples_live
 from lstmkit.jobs.transcriber.predictor import TranscriberPredictor
-from lstmkit.jobs.transcriber.results import to_record
 
 _MAX_BEAM_SIZE = 256
 
