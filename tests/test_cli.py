@@ -22,7 +22,7 @@ import torch
 
 import lstmkit
 import lstmkit.cli
-from lstmkit import recipes, settings
+from lstmkit import recipes, runtime, settings
 from lstmkit.data import catalog
 from lstmkit.jobs import job_class, job_names, load
 from lstmkit.jobs.base import Job
@@ -423,6 +423,37 @@ def test_predict_writes_files(cli: Cli, here: Path):
     assert cli("-q", "predict", "run", "sales.csv", "--json", "-o", "out.json", "--picture", "out.svg") == (0, "", "")
     assert len(json.loads((here / "out.json").read_text())) == 6
     assert b"<svg" in (here / "out.svg").read_bytes()
+
+
+def test_export_writes_a_folder_that_the_runtime_answers_from(cli: Cli, here: Path):
+    """The files and their sizes on stdout; the forecasts are those of predict."""
+    pytest.importorskip("onnx", reason="ONNX export needs the extra export")
+    result = cli("export", "run", "-o", "exported")
+    assert (result.code, result.err) == (0, "recording the networks, some seconds for each\n")
+    sizes = {name: (here / "exported" / name).stat().st_size for name in ("network.onnx", "export.json")}
+    lines = [line.split() for line in result.out.splitlines()]
+    assert lines == [[f"exported/{name}", f"{size:,}", "bytes"] for name, size in sizes.items()]
+    expected = json.loads(cli("predict", "run", "sales.csv", "--json").out)
+    answers = runtime.load(here / "exported").predict(sales().astype({"day": str}).to_dict("list"))
+    assert [a["forecast"] for a in answers] == pytest.approx([r["forecast"] for r in expected], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("args", "phrase"),
+    [
+        ("run -o out --format h5", "format must be one of onnx, torch, got 'h5'"),
+        ("run -o out --quantize int4", "quantize must be one of none, int8, got 'int4'"),
+        ("run -o out --opset 3", "opset must be 17 to 23, got 3"),
+        ("run -o run", "run has other files: give a new folder for the export"),
+        ("run -o sales.csv", "sales.csv is a file: give a folder for the export"),
+        ("nowhere -o out", "nowhere"),
+    ],
+)
+def test_export_refuses(args: str, phrase: str, cli: Cli, here: Path):
+    result = cli("export", *args.split())
+    assert (result.code, result.out) == (2, "")
+    assert phrase in result.err
+    assert not (here / "out").exists()
 
 
 def test_the_ending_of_a_file_is_its_format(cli: Cli, here: Path):

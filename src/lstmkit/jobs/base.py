@@ -158,6 +158,10 @@ class Job(JobSettings, ABC, Generic[P]):
         Further keywords of a job choose among them; the command line takes them as options.
         """
 
+    @abstractmethod
+    def exported(self) -> JobExport:
+        """The graphs of the fitted job, and what its runtime needs to know beside them."""
+
     # ---- what a job may change -----------------------------------------------------------------------------------
 
     def notes_on(self, examples: Any) -> tuple[str, ...]:
@@ -193,14 +197,6 @@ class Job(JobSettings, ABC, Generic[P]):
             UserError: The ending is that of another format, unless a job writes it.
         """
         write_answers(path, lambda: self.to_text(predictions), lambda: self.to_records(predictions))
-
-    def exported(self) -> JobExport:
-        """The graphs of the fitted job, and what its runtime needs to know beside them.
-
-        Raises:
-            UserError: This job has no runtime.
-        """
-        raise UserError(f"{self.name} cannot be exported")
 
     # ---- fit -----------------------------------------------------------------------------------------------------
 

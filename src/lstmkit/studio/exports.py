@@ -31,16 +31,20 @@ def _run_folder(job: Any, run: Path, folder: Path) -> Path:
     return Path(shutil.make_archive(str(folder / "model"), "zip", copy))
 
 
-def _onnx(job: Any, run: Path, folder: Path) -> Path:
-    """The graphs of the job and what its runtime needs."""
-    job.export(folder / "onnx")
-    return Path(shutil.make_archive(str(folder / "onnx"), "zip", folder / "onnx"))
+def _exported(format: str, quantize: str = "none") -> Callable[[Any, Path, Path], Path]:
+    """Writes the networks of the job and what their use needs, see ``Job.export``."""
+
+    def write(job: Any, run: Path, folder: Path) -> Path:
+        job.export(folder / "export", format, quantize=quantize)
+        return Path(shutil.make_archive(str(folder / format), "zip", folder / "export"))
+
+    return write
 
 
-_RUN = Export("run", "Run folder (zip): model, report and scores, for lstmkit predict", _run_folder)
-_ONNX = Export("onnx", "ONNX (zip), to run without torch", _onnx)
-
-
-def exports_of(job: Any) -> list[Export]:
-    """The formats of a job."""
-    return [_RUN, *([_ONNX] if hasattr(job, "export") else [])]
+#: The formats, first the one that most people want.
+EXPORTS = (
+    Export("run", "Run folder (zip): model, report and scores, for lstmkit predict", _run_folder),
+    Export("onnx", "ONNX (zip), to run without PyTorch", _exported("onnx")),
+    Export("onnx-int8", "ONNX with weights in 8 bits (zip)", _exported("onnx", "int8")),
+    Export("torch", "Programs of PyTorch (.pt2, zip)", _exported("torch")),
+)

@@ -13,13 +13,12 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from lstmkit.command_options import typed
 from lstmkit.errors import UserError
-from lstmkit.jobs import job_class
 from lstmkit.jobs.evaluation import saved_evaluation
 from lstmkit.jobs.settings import settings_of
 from lstmkit.report import table_html
 from lstmkit.settings import declared
 from lstmkit.studio import charts
-from lstmkit.studio.exports import exports_of
+from lstmkit.studio.exports import EXPORTS
 from lstmkit.studio.page import error_page, redirect, render, run_of, studio_of, title_of
 from lstmkit.studio.security import SANDBOX
 from lstmkit.studio.training import TrainingState
@@ -46,7 +45,7 @@ def show(request: Request) -> Response:
         settings={typed(name): value for name, value in run.settings.items()},
         evaluation=evaluation,
         scores="" if evaluation is None else table_html(evaluation.table, evaluation.directions),
-        exports=exports_of(job_class(run.job)) if state.has_model else (),
+        exports=EXPORTS if state.has_model else (),
         epochs=run.settings.get("epochs", declared(settings_of(run.job))["epochs"].default),
     )
 
@@ -91,7 +90,7 @@ def report(request: Request) -> Response:
 def download(request: Request) -> Response:
     """The model in a format."""
     studio, run = studio_of(request), run_of(request)
-    export = next((each for each in exports_of(job_class(run.job)) if each.name == request.path_params["format"]), None)
+    export = next((each for each in EXPORTS if each.name == request.path_params["format"]), None)
     if export is None:
         raise NotFoundError("there is no such format: choose one on the page of the run")
     folder = Path(tempfile.mkdtemp())
