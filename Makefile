@@ -94,6 +94,7 @@ bench: $(READY)
 	@$(BIN)/python benchmarks/images_and_video.py
 	@$(BIN)/python benchmarks/speech_synthesizer.py
 	@$(BIN)/python benchmarks/spoken_commands.py
+	@$(BIN)/python benchmarks/exports.py
 
 torture: $(READY)
 	@$(BIN)/python benchmarks/reliability $(TORTURE)
@@ -108,6 +109,7 @@ readme: $(READY)
 	@$(BIN)/python docs/forecasters_table.py
 	@$(BIN)/python docs/thresholds_table.py
 	@$(BIN)/python docs/defaults_table.py
+	@$(BIN)/python docs/exports_table.py
 	@$(BIN)/python docs/serving_table.py
 
 native: $(TOOLS)

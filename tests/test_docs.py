@@ -140,6 +140,7 @@ def test_type_checking_imports_list_all_jobs():
         "docs/forecasters_table.py",
         "docs/thresholds_table.py",
         "docs/defaults_table.py",
+        "docs/exports_table.py",
         "docs/serving_table.py",
     ],
 )

@@ -98,7 +98,7 @@ def step_graph(
     """
     inputs, state = example(**sizes)
     other_inputs, other_state = example(**{name: size + 10 for name, size in sizes.items()})
-    tensors = [tensor.contiguous() for tensor in flatten(state)]  # strides with a size of the example would fix it
+    tensors = flatten(state)
     named = {**inputs, **{f"state_{k}": tensor for k, tensor in enumerate(tensors)}}
     others = [*other_inputs.values(), *flatten(other_state)]
     dynamic = {
