@@ -84,7 +84,9 @@ class LogMel(nn.Module):
     def forward(self, samples: Tensor) -> Tensor:
         spectrum = F.conv1d(samples[None, None], self.transform, stride=self.hop)[0]  # (2 bins, T)
         power = spectrum[: self.bins].square() + spectrum[self.bins :].square()
-        return (power.T @ self.filters).clamp(min=MIN_POWER).log()
+        # A convolution, not a matrix product: the weights of those may be kept in 8 bits, which filters do not stand.
+        bands = F.conv1d(power[None], self.filters.T.unsqueeze(2))[0]  # (F, T)
+        return bands.T.clamp(min=MIN_POWER).log()
 
 
 class LoudnessNormalization(nn.Module):
