@@ -19,13 +19,13 @@ def jobs(result: dict[str, Any]) -> str:
         f"(`benchmarks/exports.py`, {result['date']}). Difference: the largest of any number in the answers, and for "
         "`.pt2` in the outputs of the networks. Speed: time of `predict` of the job, divided by that of the runtime.",
         "",
-        "| job, data | networks | ONNX | difference | speed | `.pt2` | difference |",
-        "|---|--:|--:|--:|--:|--:|--:|",
+        "| job, data | ONNX | its difference | its speed | `.pt2` | its difference |",
+        "|---|--:|--:|--:|--:|--:|",
     ]
     for row in result["cases"]:
         onnx, program = row["onnx"], row["torch"]
         lines.append(
-            f"| {row['case'].replace(':', ', ')} | {row['graphs']} | {_size(onnx['bytes'])} "
+            f"| {row['case'].replace(':', ', ')} | {_size(onnx['bytes'])} "
             f"| {_difference(onnx['difference'])} | {onnx['times the speed of the job']:.1f}× "
             f"| {_size(program['bytes'])} | {_difference(program['difference'])} |"
         )
