@@ -379,7 +379,7 @@ def export(
 ) -> None:
     """Write the model in RUN for use without torch: lstmkit export RUN -o FOLDER."""
     job = load(run)
-    _progress().say("recording the networks, some seconds for each")
+    job.progress = _progress()
     files = job.export(output, format, quantize=quantize, opset=opset)
     _print_rows([{"file": str(path), "size": f"{path.stat().st_size:,} bytes"} for path in files], as_json)
 

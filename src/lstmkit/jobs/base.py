@@ -84,7 +84,7 @@ class Job(JobSettings, ABC, Generic[P]):
         live_inputs: Those of :data:`LIVE_INPUTS` that its ``predict`` understands.
         answer_suffixes: Endings of the files that ``write`` makes beside JSON, whatever the answers; the first is that
             of the field.
-        progress: Where ``fit`` reports its progress.
+        progress: Where ``fit`` and ``export`` report their progress.
     """
 
     predictor_class: ClassVar[type[Predictor[Any]]]
@@ -497,7 +497,8 @@ class Job(JobSettings, ABC, Generic[P]):
             MissingLibraryError: The extra ``export`` is not installed.
             OSError: A file cannot be written.
         """
-        check_arguments(Path(path), format, quantize, opset)  # before the networks are recorded
+        check_arguments(Path(path), format, quantize, opset)
+        self.progress.say("recording the networks, some seconds for each")
         return write_folder(self.name, self.exported(), Path(path), format, quantize=quantize, opset=opset)
 
     @classmethod

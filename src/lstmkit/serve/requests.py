@@ -218,7 +218,7 @@ def validated(validate: Callable[..., Any], content: Any) -> Any:
         return validate(content)
     except ValidationError as err:
         first = err.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
+        where = ".".join(part for part in map(str, first["loc"]) if "[" not in part)  # without the types of a union
         status = 400 if first["type"] == "json_invalid" else 422
         raise RefusedError(status, f"{where}: {first['msg']}" if where else first["msg"]) from None
 
