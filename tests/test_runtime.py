@@ -16,7 +16,7 @@ import torch
 from job_cases import CASES, make
 from lstmkit import runtime
 from lstmkit.decoding import generation
-from lstmkit.errors import ModelFileError, SettingError, UserError
+from lstmkit.errors import DataError, ModelFileError, SettingError, UserError
 from lstmkit.jobs import job_names
 from lstmkit.jobs.base import Job
 from lstmkit.modules.heads import DistributionHead
@@ -201,6 +201,17 @@ def changed(files: dict[str, bytes], **values: Any) -> dict[str, bytes]:
 def test_a_damaged_description_is_refused(exported: dict[str, bytes], values: Any, phrase: str, tmp_path: Path):
     with pytest.raises(ModelFileError, match=phrase):
         runtime.load(written(changed(exported, **values), tmp_path))
+
+
+def test_another_number_of_features_is_refused(tmp_path: Path):
+    series = np.random.default_rng(0).normal(size=(40, 12, 2))
+    job = make("classifier").fit((list(series), ["up" if one[-1, 0] > 0 else "down" for one in series]))
+    job.export(tmp_path / "export")
+    classifier = runtime.load(tmp_path / "export")
+    assert_same(classifier.predict(series[:5]), job.to_records(job.predict(list(series[:5]))))
+    for data in (series[:2, :, :1], np.zeros((2, 12, 3)), np.zeros((2, 12))):
+        with pytest.raises(DataError, match=r"the data have the shape .*, the model reads \(any, any, 2\)"):
+            classifier.predict(data)
 
 
 def test_a_damaged_graph_is_refused(exported: dict[str, bytes], tmp_path: Path):

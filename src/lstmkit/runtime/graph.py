@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmkit.errors import ModelFileError
+from lstmkit.errors import DataError, ModelFileError
 from lstmkit.libraries import imports_of
 
 _TYPES = {
@@ -49,7 +49,11 @@ class Graph:
         self.states = tuple(name for name in self._inputs if name.startswith("state_"))
 
     def __call__(self, *states: np.ndarray, **inputs: Any) -> list[np.ndarray]:
-        """All outputs, in order. Inputs are converted to the graph's types; ``states`` are those of :attr:`states`."""
+        """All outputs, in order. Inputs are converted to the graph's types; ``states`` are those of :attr:`states`.
+
+        Raises:
+            DataError: An input has another shape than the graph reads.
+        """
         given = {**inputs, **dict(zip(self.states, states, strict=True))}
         return self._session.run(None, {name: self._converted(name, value) for name, value in given.items()})
 
@@ -67,7 +71,14 @@ class Graph:
         ]
 
     def _converted(self, name: str, value: Any) -> np.ndarray:
-        return np.ascontiguousarray(value, dtype=_TYPES[self._inputs[name].type])
+        """A value in the type of an input. Raises DataError if it has another shape."""
+        node = self._inputs[name]
+        array = np.asarray(value, dtype=_TYPES[node.type])
+        expected = [size if isinstance(size, int) else "any" for size in node.shape]
+        fits = [size in ("any", own) for size, own in zip(expected, array.shape, strict=False)]
+        if array.ndim != len(expected) or not all(fits):
+            raise DataError(f"the data have the shape {array.shape}, the model reads ({', '.join(map(str, expected))})")
+        return np.ascontiguousarray(array)
 
 
 def take_rows(states: Sequence[np.ndarray], rows: np.ndarray) -> list[np.ndarray]:
