@@ -19,10 +19,11 @@ import torch
 from huggingface_hub import ModelCard
 
 from job_cases import CASES, case_name, make, predict_records, without_sum
-from lstmkit import look, settings
+from lstmkit import Transcriber, look, settings
 from lstmkit.errors import DataError, ModelFileError, SettingError, UserError
 from lstmkit.jobs import job_class, job_names, load
 from lstmkit.jobs.base import LIVE_INPUTS, Evaluation, Job
+from lstmkit.jobs.model_card import CardData, model_card
 from lstmkit.models.base import Ensemble
 from lstmkit.progress import Progress, Task
 from lstmkit.training import checkpoint
@@ -288,6 +289,14 @@ def test_the_model_card_is_what_the_hub_reads(finished: tuple[Job, Path]):
     assert all(
         f"| {name} |" in text.replace("\\_", "_") for name, v in job.get_params().items() if changed(job, name, v)
     )
+
+
+def test_the_model_card_leaves_out_the_run_folders_that_settings_name():
+    folder = "/home/someone/private-run"
+    job = Transcriber(init_from=folder, lm=folder)
+    card = model_card(job, CardData(settings.DATA_KINDS, "0" * 64, 1), None, [])
+    assert "private-run" not in card
+    assert card.count("(a run on the author's machine)") == 2
 
 
 def changed(job: Job, name: str, value: Any) -> bool:

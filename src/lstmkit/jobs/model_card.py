@@ -17,9 +17,6 @@ from lstmkit.jobs.settings import JobSettings
 from lstmkit.report import table_markdown
 from lstmkit.version import __version__
 
-#: Settings that hold paths of the machine: the card does not repeat them.
-_PATHS = ("init_from",)
-
 
 class CardData(NamedTuple):
     """What a card says of the data; never a path or a part of them.
@@ -123,11 +120,14 @@ def _data(data: CardData) -> str:
 
 
 def _settings(job: JobSettings, kinds: Collection[str]) -> str:
-    defaults = {name: field.default for name, field in settings.declared(type(job)).items()}
+    """The settings that differ from the defaults; run folders are paths of a machine and are left out."""
+    fields = settings.declared(type(job))
     changed = {
-        name: "(a run on the author's machine)" if name in _PATHS else json.dumps(value, ensure_ascii=False)
+        name: "(a run on the author's machine)"
+        if fields[name].metadata["names"] == "run"
+        else json.dumps(value, ensure_ascii=False)
         for name, value in settings.in_effect(job, kinds).items()
-        if getattr(job, name) != defaults[name]
+        if getattr(job, name) != fields[name].default
     }
     if not changed:
         return "All settings have their defaults."
