@@ -30,7 +30,7 @@ def backtrack(
 
     Args:
         finished: Score, log-probability, last step, parent row and last token of the hypotheses, each ``(B, width)``,
-            best first. Those of probability 0 are no hypotheses.
+            best first. Sequences of probability 0 are left out.
         tokens, parents: Token and parent row of each row of the beam, ``(B, width)`` for each step.
         end: Id of the end token.
         n_best: Maximum number of hypotheses per example.

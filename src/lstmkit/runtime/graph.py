@@ -58,7 +58,7 @@ class Graph:
         return self._session.run(None, {name: self._converted(name, value) for name, value in given.items()})
 
     def step(self, states: Sequence[np.ndarray], **inputs: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """The outputs that are no states, and the new states; a state without an output stays."""
+        """The outputs that are not states, and the new states; a state without an output stays."""
         found = dict(zip(self.outputs, self(*states, **inputs), strict=True))
         after = [found.pop(f"new_{name}", old) for name, old in zip(self.states, states, strict=True)]
         return list(found.values()), after

@@ -15,20 +15,6 @@ from lstmkit.errors import SettingError
 from lstmkit.jobs.settings import JobSettings
 from lstmkit.studio.columns import TableColumns
 
-#: Headings of the groups of settings.
-_HEADINGS = {
-    "data": "Data",
-    "text": "Text",
-    "audio": "Audio",
-    "image": "Image",
-    "video": "Video",
-    "ink": "Ink",
-    "model": "Model",
-    "training": "Training",
-    "decoding": "Decoding",
-    "evaluation": "Evaluation",
-}
-
 Submitted = Mapping[str, Sequence[Any]]  #: What a form sent: texts and files of each name.
 
 
@@ -101,7 +87,7 @@ def settings_form(
 
     Args:
         cls: The settings class.
-        columns: Columns of the table; ``None`` if the data are no table.
+        columns: Columns of the table; ``None`` if the data are not a table.
         runs: Pairs of folder and name of the runs that a setting may name.
         values: Values that are not the defaults.
     """
@@ -111,7 +97,7 @@ def settings_form(
     }
     main = list(dict.fromkeys([*(_needed_columns(cls) if columns else ()), *cls.main_settings]))
     others = [
-        Group(_HEADINGS[group], [fields[name] for name in members if name not in main])
+        Group(group.capitalize(), [fields[name] for name in members if name not in main])
         for group, members in settings.grouped(cls).items()
     ]
     return Group("Settings", [fields[name] for name in main]), [group for group in others if group.fields]
