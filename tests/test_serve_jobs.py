@@ -17,6 +17,9 @@ from lstmkit import command_options
 from lstmkit.jobs.base import Job
 from lstmkit.jobs.serving import Serving, serving_of
 from lstmkit.serve.app import create_app
+from lstmkit.serve.requests import MEDIA_TYPES
+
+JSON = MEDIA_TYPES[".json"]
 
 
 @pytest.fixture(scope="module", params=list(CASES))
@@ -95,12 +98,17 @@ def test_options_are_the_keywords_of_predict(served: tuple[Job[Any], Serving, Te
 
 
 def test_files_of_the_field_are_answers(served: tuple[Job[Any], Serving, TestClient]) -> None:
-    _, serving, client = served
+    """All endings of the contract are offered; those of some answers only may be refused, with what to do."""
+    job, serving, client = served
     (description,) = client.get("/v1").json()["runs"]
+    optional = [MEDIA_TYPES[suffix] for suffix in job.optional_answer_suffixes]
+    assert description["answers"] == [JSON, *(MEDIA_TYPES[suffix] for suffix in job.answer_suffixes), *optional]
+    schema = client.get("/openapi.json").json()["paths"]["/v1/run/predict"]["post"]["responses"]["200"]
+    assert [*schema["content"]] == description["answers"]
     for media_type in description["answers"]:
         response = client.post("/v1/run/predict", json={"data": serving.data.example}, headers={"accept": media_type})
-        if media_type in ("application/x-subrip", "text/vtt") and response.status_code == 422:
-            assert "subtitles" in response.json()["error"]
+        if media_type in optional and response.status_code == 422:
+            assert "subtitles need the captions of one video" in response.json()["error"]
             continue
         assert response.status_code == 200, response.text
         assert response.headers["content-type"].partition(";")[0] in (media_type, "application/zip")

@@ -84,6 +84,8 @@ class Job(JobSettings, ABC, Generic[P]):
         live_inputs: Those of :data:`LIVE_INPUTS` that its ``predict`` understands.
         answer_suffixes: Endings of the files that ``write`` makes beside JSON, whatever the answers; the first is that
             of the field.
+        optional_answer_suffixes: Endings of the files that ``write`` makes of some answers only; it refuses others with
+            a UserError.
         progress: Where ``fit`` and ``export`` report their progress.
     """
 
@@ -91,6 +93,7 @@ class Job(JobSettings, ABC, Generic[P]):
     data_formats: ClassVar[tuple[DataFormat, ...]]
     live_inputs: ClassVar[tuple[str, ...]] = ()
     answer_suffixes: ClassVar[tuple[str, ...]] = (".txt",)
+    optional_answer_suffixes: ClassVar[tuple[str, ...]] = ()
 
     _predictor: P | None = None
     _histories: tuple[History, ...] = ()

@@ -1,7 +1,7 @@
 """How a job is served: what a request holds, what may be asked, and what streams.
 
 A job says it in its own ``serving.py``, a function ``serving(predictor) -> Serving``. A server reads nothing else of a
-job than this, the signature of ``predict``, and the methods that every job has.
+job than this, the signature of ``predict``, and what every job has: methods, formats of data, and endings of answers.
 """
 
 from __future__ import annotations
@@ -150,8 +150,6 @@ class Serving:
         max_values: The largest value of each option that is a whole number, so that no request takes all memory.
         max_items: The most examples of one request; 0 for no limit but that of the request's size.
         upload_endings: Endings of files that ``predict`` takes, beside those of ``data_formats``.
-        answer_endings: Endings of files that ``write`` writes, beside JSON and text.
-        text_type: The media type of the job's text.
         join: Joins the data of requests with the same options into one; ``None`` if answers depend on the other data.
             Each example gets one record, and its record is the same alone, up to rounding.
         live: How it answers step by step; ``None`` if it does not.
@@ -164,8 +162,6 @@ class Serving:
     max_values: Mapping[str, int] = field(default_factory=dict)
     max_items: int = 0
     upload_endings: tuple[str, ...] = ()
-    answer_endings: tuple[str, ...] = ()
-    text_type: str = "text/plain"
     join: Callable[[Sequence[Any]], Any] | None = None
     live: Live | None = None
     generate: Callable[..., Iterator[tuple[str, Any]]] | None = None

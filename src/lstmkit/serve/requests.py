@@ -72,7 +72,7 @@ class RequestForm:
             options=(self.options_model, Field(default_factory=self.options_model)),
         )
         self.upload_endings = _upload_endings(job, serving)
-        endings = (".json", ".csv" if serving.text_type == "text/csv" else ".txt", *serving.answer_endings)
+        endings = (".json", *job.answer_suffixes, *job.optional_answer_suffixes)
         #: Endings of answers by media type; the first is what a client gets that does not ask.
         self.answer_types = {MEDIA_TYPES[ending]: ending for ending in endings}
 

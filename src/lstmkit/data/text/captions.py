@@ -77,7 +77,7 @@ def subtitles(captions: Sequence[Caption], suffix: str) -> str:
     if len(names) != 1 or not all(caption.end for caption in captions):
         raise DataError(
             f"subtitles need the captions of one video, but these are of {len(names)} inputs: give one video file, or "
-            "write a .txt file"
+            "choose text (.txt)"
         )
     decimal_mark = "," if suffix == ".srt" else "."
     cues = [

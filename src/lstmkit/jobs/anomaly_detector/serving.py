@@ -21,7 +21,6 @@ def serving(predictor: AnomalyPredictor) -> Serving:
     steps = predictor.settings.burn_in + _EXAMPLE_STEPS
     return Serving(
         rows_form([row] * steps),
-        text_type="text/csv",
         live=Live(partial(_LiveDetector, predictor), JsonForm(list[float | None], mean)),
     )
 

@@ -31,8 +31,6 @@ from lstmkit.plots.style import note_selection
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
 
-_SUBTITLE_SUFFIXES = (".srt", ".vtt")
-
 
 class Captioner(CaptionerSettings, Job[CaptionerPredictor]):
     """Caption images and video clips with soft attention (Xu et al. 2015, "Show, attend and tell").
@@ -55,6 +53,7 @@ class Captioner(CaptionerSettings, Job[CaptionerPredictor]):
 
     predictor_class: ClassVar = CaptionerPredictor
     data_formats = FORMATS
+    optional_answer_suffixes = (".srt", ".vtt")  # subtitles of one video
 
     _train_split: CaptionedMedia | None = None  # for the baselines; not saved
 
@@ -156,7 +155,7 @@ class Captioner(CaptionerSettings, Job[CaptionerPredictor]):
 
     def write(self, predictions: list[Caption], path: Path) -> None:
         """Write subtitles of one video (``.srt``, ``.vtt``), or text."""
-        if path.suffix.lower() in _SUBTITLE_SUFFIXES:
+        if path.suffix.lower() in self.optional_answer_suffixes:
             path.write_text(subtitles(predictions, path.suffix.lower()), encoding="utf-8")
         else:
             super().write(predictions, path)

@@ -12,12 +12,8 @@ Image = list[list[list[int]]]  # (H, W, 3)
 
 
 def serving(predictor: CaptionerPredictor) -> Serving:
-    """Images, clips or features as nested lists; captions of one video also as subtitles."""
-    return Serving(
-        _data(predictor),
-        max_values={"beam_size": MAX_BEAM_SIZE, "n_best": MAX_BEAM_SIZE},
-        answer_endings=(".srt", ".vtt"),
-    )
+    """Images, clips or features as nested lists."""
+    return Serving(_data(predictor), max_values={"beam_size": MAX_BEAM_SIZE, "n_best": MAX_BEAM_SIZE})
 
 
 def _data(predictor: CaptionerPredictor) -> JsonForm:

@@ -25,7 +25,6 @@ def serving(predictor: ClassifierPredictor) -> Serving:
     return Serving(
         _data(predictor, kind),
         join=_join if kind in ("text", "numbers") else None,
-        text_type="text/csv",
         live=samples_live(partial(_LiveSpotter, predictor)) if can_stream else None,
     )
 

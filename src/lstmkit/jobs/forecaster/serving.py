@@ -23,7 +23,6 @@ def serving(predictor: ForecasterPredictor) -> Serving:
     return Serving(
         JsonForm(list[Row] if needs_rows else list[Row] | list[float], rows, _series),
         data_options={"future_data": future} if settings.future_covariates else {},
-        text_type="text/csv",
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from lstmkit.jobs.handwriting_synthesizer.predictor import HandwritingPredictor
-from lstmkit.jobs.handwriting_synthesizer.results import FILE_SUFFIXES
 from lstmkit.jobs.serving import JsonForm, Serving, texts_form
 
 _MAX_POINTS = 5000
@@ -21,5 +20,4 @@ def serving(predictor: HandwritingPredictor) -> Serving:
         max_values={"prime_points": _MAX_POINTS, "max_new_points": _MAX_POINTS},
         max_items=_MAX_DRAWINGS,
         upload_endings=(".txt",),
-        answer_endings=FILE_SUFFIXES,
     )

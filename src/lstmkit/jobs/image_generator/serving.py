@@ -18,7 +18,6 @@ def serving(predictor: ImageGeneratorPredictor) -> Serving:
     return Serving(
         JsonForm(int if predictor.labels else int | images, 1, _data),
         max_items=_MAX_IMAGES,
-        answer_endings=(".png", ".gif"),
     )
 
 

@@ -10,4 +10,4 @@ def serving(predictor: QuestionAnswererPredictor) -> Serving:
     """Rows with a story and a question."""
     settings = predictor.settings
     example: Row = {settings.story_col: "Mary went to the kitchen.", settings.question_col: "Where is Mary?"}
-    return Serving(rows_form([example]), text_type="text/csv")
+    return Serving(rows_form([example]))

@@ -19,7 +19,6 @@ def serving(predictor: RecommenderPredictor) -> Serving:
     return Serving(
         JsonForm(list[list[str | int]], [[item]]),
         max_values={"k": _MAX_K},
-        text_type="text/csv",
         live=Live(partial(_LiveSession, predictor), JsonForm(str | int, item)),
     )
 

@@ -9,8 +9,6 @@ _MAX_TEXTS = 16
 
 
 def serving(predictor: SpeechPredictor) -> Serving:
-    """Texts to speak; the answer as a WAV file, or a zip of several."""
+    """Texts to speak."""
     letter = next((token for token in sorted(predictor.tokenizer.vocabulary()) if token.isalnum()), "a")
-    return Serving(
-        texts_form(letter * 3), max_items=_MAX_TEXTS, upload_endings=(".txt",), answer_endings=(".wav", ".zip")
-    )
+    return Serving(texts_form(letter * 3), max_items=_MAX_TEXTS, upload_endings=(".txt",))
