@@ -225,6 +225,20 @@ def test_a_description_that_is_no_json_is_refused(exported: dict[str, bytes], co
         runtime.load(written({**exported, "export.json": content}, tmp_path))
 
 
+def test_a_tokenizer_is_read_once(exported: dict[str, bytes], tmp_path: Path):
+    folder, tokenizer = written(exported, tmp_path), tmp_path / "tokenizer.json"
+    classifier = runtime.load(folder)
+    tokenizer.write_bytes(b"no tokenizer")
+    with pytest.raises(ModelFileError, match=r"tokenizer\.json cannot be read"):
+        classifier.predict(["a good film"])
+    tokenizer.write_bytes(exported["tokenizer.json"])
+    answers = classifier.predict(["a good film"])
+    tokenizer.unlink()
+    assert classifier.predict(["a good film"]) == answers
+    with pytest.raises(ModelFileError, match=r"tokenizer\.json cannot be read"):
+        runtime.load(folder).predict(["a good film"])
+
+
 def test_a_folder_without_an_export_is_refused(tmp_path: Path):
     with pytest.raises(ModelFileError, match=r"has no export\.json"):
         runtime.load(tmp_path)

@@ -34,6 +34,7 @@ class ExportedJob(ABC):
         if not all(isinstance(name, str) and name.isidentifier() for name in graphs):
             raise ModelFileError(f"{folder} is damaged: export the run again")
         self.graphs = {name: Graph(folder / f"{name}.onnx", threads) for name in graphs}
+        self._tokenizers: dict[tuple[str, str], Tokenizer] = {}
 
     @abstractmethod
     def predict(self, data: Any) -> list[dict[str, Any]]:
@@ -45,17 +46,20 @@ class ExportedJob(ABC):
         return self.graphs["network"]
 
     def tokenizer(self, kind: str, name: str = "tokenizer.json") -> Tokenizer:
-        """The tokenizer in a file of the folder.
+        """The tokenizer in a file of the folder, which is read once.
 
         Raises:
             ModelFileError: The file is missing or damaged.
         """
-        with imports_of("text", "text"):
-            from lstmkit.data.text.tokenizer import Tokenizer
-        try:
-            return Tokenizer(kind, (self.folder / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as err:
-            raise ModelFileError(f"{self.folder / name} cannot be read: export the run again") from err
+        if (kind, name) not in self._tokenizers:
+            with imports_of("text", "text"):
+                from lstmkit.data.text.tokenizer import Tokenizer
+            try:
+                content = (self.folder / name).read_text(encoding="utf-8")
+                self._tokenizers[kind, name] = Tokenizer(kind, content)
+            except (OSError, ValueError) as err:
+                raise ModelFileError(f"{self.folder / name} cannot be read: export the run again") from err
+        return self._tokenizers[kind, name]
 
 
 def batches_by_length(sequences: Sequence[Sized], size: int = BATCH) -> Iterator[tuple[np.ndarray, np.ndarray]]:
