@@ -583,7 +583,7 @@ def test_subspace_of_several_series_and_many_windows(monkeypatch: pytest.MonkeyP
     whole = PrincipalSubspace.fitted(train, 9)
     counted = np.concatenate([plain.ravel() for plain in (train[0], train[2])])
     assert float(whole.mean.mean()) == pytest.approx(counted.mean(), abs=0.05)
-    monkeypatch.setattr("lstmkit.modules.principal_subspace._VALUES_AT_ONCE", 100)
+    monkeypatch.setattr("lstmkit.modules.principal_subspace.VALUES_AT_ONCE", 100)
     in_parts = PrincipalSubspace.fitted(train, 9)
     for name, tensor in whole.state_dict().items():
         torch.testing.assert_close(in_parts.state_dict()[name].abs(), tensor.abs(), rtol=1e-4, atol=1e-5)

@@ -126,9 +126,9 @@ JSON_DATA = (
     *("summarizer", "tagger", "transcriber", "translator"),
 )
 
-#: Runs an export in a process in which only the standard library, lstmkit, and a few libraries can be imported.
+#: The start of a process in which only the standard library, lstmkit, and a few libraries can be imported.
 WITHOUT_TORCH = """
-import json, sys
+import importlib, json, sys
 ALLOWED = {"lstmkit", "numpy", "onnxruntime", "tokenizers", "typing_extensions", "flatbuffers", "google", "packaging"}
 class Only:
     def __init__(self, finder): self.finder = finder
@@ -139,10 +139,18 @@ class Only:
     def __getattr__(self, name): return getattr(self.finder, name)
 sys.meta_path[:] = [Only(finder) for finder in sys.meta_path]
 from lstmkit import runtime
+"""
+ANSWERS = """
 answers = runtime.load(sys.argv[1]).predict(json.loads(sys.argv[2]), **json.loads(sys.argv[3]))
 assert "torch" not in sys.modules
 print(json.dumps(answers))
 """
+
+
+def test_every_runtime_is_imported_without_torch():
+    imports = "for name in runtime.job_names(): importlib.import_module(f'lstmkit.runtime.jobs.{name}')"
+    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH + imports], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.sampled(3)
@@ -152,11 +160,9 @@ def test_an_exported_job_runs_without_torch(name: str, tmp_path: Path):
     job = make(name).fit(case.data())
     job.export(tmp_path / "export")
     data, own = runtime_data(job, name, case.other())
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, str(tmp_path / "export"), json.dumps(data), json.dumps(options | own)],
-        capture_output=True,
-        text=True,
-    )
+    arguments = [str(tmp_path / "export"), json.dumps(data), json.dumps(options | own)]
+    command = [sys.executable, "-c", WITHOUT_TORCH + ANSWERS, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert_same(json.loads(done.stdout), job.to_records(job.predict(case.other(), **options)))
 

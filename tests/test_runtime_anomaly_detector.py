@@ -58,8 +58,8 @@ def test_series_with_ids_times_and_missing_values(
     detector: AnomalyDetector, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     """Rows out of order, series of different lengths, and series longer than what the network reads at once."""
-    monkeypatch.setattr(anomaly_detector, "_MAX_CHUNK_STEPS", 50)
-    monkeypatch.setattr(anomaly_detector, "_VALUES_AT_ONCE", 1000)
+    monkeypatch.setattr(anomaly_detector, "MAX_CHUNK_STEPS", 50)
+    monkeypatch.setattr(anomaly_detector, "VALUES_AT_ONCE", 1000)
     rng = np.random.default_rng(3)
     parts = []
     for name, n in (("pump", 140), ("fan", 3), ("mill", 20)):

@@ -16,6 +16,7 @@ import pandas as pd
 
 from lstmkit.data import zip_archive
 from lstmkit.data.audio import audio_io
+from lstmkit.data.feature_arrays import finite_features, rectangular_array
 from lstmkit.data.files import check_regular_file, load_npz, read_bytes
 from lstmkit.data.folders import visible_files
 from lstmkit.data.formats import UTF, DataFormat, check_format
@@ -224,7 +225,7 @@ def _from_npz(path: Path) -> Transcripts:
         )
     examples = [values[a:b] for a, b in itertools.pairwise(offsets.tolist())]
     names = [f"{path.stem} {i}" for i in range(1, len(examples) + 1)]
-    validate = validate_strokes if kind == "strokes" else _features
+    validate = validate_strokes if kind == "strokes" else finite_features
     texts: list[str | None] = [None] * len(examples)
     text_file = path.with_suffix(".tsv")
     if text_file.is_file():
@@ -295,10 +296,7 @@ def _from_entry(entry: Any, name: str, input_type: str) -> Any:
         return audio_io.audio_from_array(entry[0], int(entry[1]), name)
     if hasattr(entry, "convert") and hasattr(entry, "mode"):
         return image_io.to_grayscale(entry)
-    try:
-        values = np.asarray(entry)
-    except ValueError as err:
-        raise DataError(f"{name} is not an array, as its rows differ in length: give all rows the same length") from err
+    values = rectangular_array(entry, name)
     if input_type == "strokes":
         return validate_strokes(values, name)
     if values.dtype == np.uint8 and input_type != "features":
@@ -308,17 +306,7 @@ def _from_entry(entry: Any, name: str, input_type: str) -> Any:
     if input_type in ("audio", "images"):
         expected = "(samples, rate)" if input_type == "audio" else "a Pillow image or a grayscale image (H, W) as uint8"
         raise DataError(f"{name} is {one_line(type(entry).__name__)}: give {expected}")
-    return _features(values, name)
-
-
-def _features(values: np.ndarray, name: str) -> np.ndarray:
-    if values.ndim != 2 or not values.size or values.dtype.kind not in "biuf":
-        raise DataError(f"{name} has shape {values.shape}: give features as numbers (T, F), with T and F above 0")
-    features = values.astype(np.float32)
-    if not np.isfinite(features).all():
-        step = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
-        raise DataError(f"{name}, step {step + 1}: a value is NaN or infinite: fill it in")
-    return features
+    return finite_features(values, name)
 
 
 def _same_kind(

@@ -19,6 +19,7 @@ from lstmkit.evaluation.anomaly_thresholds import (
     true_runs,
 )
 
+MAX_CHUNK_STEPS = 4096  #: Steps in one forward pass, so that a long series needs little memory.
 _MAX_INPUT_STD = 10.0  # standard deviations at which the model's inputs are clipped; its targets are not
 _MAX_ERROR_STD = 1e9  # standard deviations at which targets are clipped
 _ROUNDING = 1e-4  # relative; a threshold lies that far above the score it came from

@@ -57,6 +57,23 @@ def check_count(count: int) -> None:
         raise DataError(f"1 to {_MAX_DRAWINGS:,} drawings can be generated at once, got {count:,}")
 
 
+def check_drawings_to_continue(has_prime: bool, has_texts: bool) -> None:
+    """Check data of a model without texts that are not a number of drawings.
+
+    Args:
+        has_prime: Whether there is a prime beside the data.
+        has_texts: Whether the data are texts.
+
+    Raises:
+        SettingError: There is a prime.
+        DataError: The data are texts.
+    """
+    if has_prime:
+        raise SettingError("prime goes with a number of drawings: give drawings to continue as the data instead")
+    if has_texts:
+        raise DataError("this model was trained without texts: give a number of drawings, or drawings to continue")
+
+
 def drawing_tasks(count: int, options: GenerationOptions, max_training_points: int) -> list[HandwritingTask]:
     """Tasks of drawings without texts; ``max_training_points`` is the length of the longest training drawing."""
     empty, max_points = np.zeros((0, 3), dtype=np.float32), options.max_new_points or max_training_points

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-_RESAMPLE_BELOW = 0.5  # effective sample size, as a fraction of the particles, below which they are resampled
+from lstmkit.decoding.particle_paths import RESAMPLE_BELOW, trace_back
 
 
 class Trajectory(NamedTuple):
@@ -57,15 +57,11 @@ def particle_filter(
         log_weights = log_weights + log_likelihoods.float().cpu()
         weights = log_weights.softmax(0)
         rows = torch.arange(n)
-        if t + 1 < n_steps and float(1 / weights.square().sum()) < _RESAMPLE_BELOW * n:
+        if t + 1 < n_steps and float(1 / weights.square().sum()) < RESAMPLE_BELOW * n:
             points = (rows + torch.rand(1, generator=generator)) / n
             rows = torch.searchsorted(weights.cumsum(0), points).clamp(max=n - 1)
             log_weights = torch.zeros(n)
             values, state = values[rows.to(values.device)], select(state, rows.to(values.device))
         parents.append(rows.tolist())
-    row = int(torch.multinomial(log_weights.softmax(0), 1, generator=generator))
-    path = [row]
-    for rows_of_step in reversed(parents[:-1]):
-        path.append(rows_of_step[path[-1]])
-    path.reverse()
+    path = trace_back(parents, int(torch.multinomial(log_weights.softmax(0), 1, generator=generator)))
     return Trajectory(torch.stack([history[t][row] for t, row in enumerate(path)]), tuple(path))

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lstmkit.data.exported_folder import DESCRIPTION, VERSION
 from lstmkit.errors import UserError
 from lstmkit.export.onnx import DEFAULT_OPSET, OPSETS, onnx_model
 from lstmkit.export.quantization import quantized
@@ -24,8 +25,6 @@ from lstmkit.version import __version__
 
 FORMATS = ("onnx", "torch")  #: Formats of an exported job.
 QUANTIZATIONS = ("none", "int8")
-DESCRIPTION = "export.json"
-VERSION = 1  #: Version of the folder's form; a runtime refuses newer ones.
 #: Formats of layers and of stacks of layers, which have no place for the rest of a job.
 _OTHER_FORMATS = {
     "keras": ": lstmkit.export_keras writes layers and nn.Sequential",

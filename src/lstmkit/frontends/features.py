@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from lstmkit.errors import DataError
+from lstmkit.data.feature_arrays import check_number_of_features
 from lstmkit.frontends.standardized import StandardizedFrontEnd
 from lstmkit.modules.augmentation import SpecAugment, SpeedPerturbation
 from lstmkit.modules.preparation import SequenceStandardization
@@ -49,10 +49,7 @@ class FeatureFrontEnd:
             DataError: The number of features differs from training.
         """
         for example, name in zip(inputs, names, strict=True):
-            if example.shape[1] != self._scaler.width:
-                raise DataError(
-                    f"{name} has {example.shape[1]} features per step, the model expects {self._scaler.width}"
-                )
+            check_number_of_features(example, self._scaler.width, name)
         return self._scaler.encode(self._center(inputs))
 
     def _center(self, inputs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:

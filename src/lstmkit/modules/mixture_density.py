@@ -19,7 +19,6 @@ from lstmkit.modules.pooling import length_mask
 
 _MAX_CORRELATION = 0.999  # largest correlation of the two directions
 _MAX_LOG_DEVIATION = 10.0  # logarithm of the largest standard deviation
-NOISE_SIZE = 5  #: Uniform random numbers per sampled point.
 
 
 class PenMixture(NamedTuple):

@@ -13,12 +13,13 @@ from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from lstmkit.data.series.sensor_values import VALUES_AT_ONCE
+
 _EXPLAINED_VARIANCE = 0.999
 _MIN_STD = 1e-3
 _MIN_OUTSIDE = 1e-12
 _MIN_RELATIVE_SCALE = 0.01  # of the mean score of training windows, K + 1
 _MAX_WINDOWS = 20_000  # that components are fitted to
-_VALUES_AT_ONCE = 4_000_000  # of windows in memory
 
 
 class PrincipalSubspace(nn.Module):
@@ -114,7 +115,7 @@ class PrincipalSubspace(nn.Module):
         if len(values) < self.window:
             return np.zeros(0)
         windows = torch.from_numpy(values.astype(np.float64)).unfold(0, self.window, 1)
-        chunk = max(1, _VALUES_AT_ONCE // len(self.mean))
+        chunk = max(1, VALUES_AT_ONCE // len(self.mean))
         with torch.inference_mode():
             return torch.cat([self(part) for part in windows.split(chunk)]).numpy()
 
@@ -126,7 +127,7 @@ def _training_windows(series: Sequence[np.ndarray], window: int) -> Iterator[np.
     """Evenly spread windows of series, ``(N, D)`` in float64, a few at a time."""
     counts = [max(0, len(values) - window + 1) for values in series]
     stride = -(-sum(counts) // _MAX_WINDOWS)
-    chunk = max(1, _VALUES_AT_ONCE // (window * series[0].shape[1]))
+    chunk = max(1, VALUES_AT_ONCE // (window * series[0].shape[1]))
     first = 0  # of the series, so that every stride-th window of all series counts
     for values, count in zip(series, counts, strict=True):
         if count:

@@ -12,14 +12,13 @@ import pkgutil
 from pathlib import Path
 from typing import Any
 
+from lstmkit.data.exported_folder import DESCRIPTION, VERSION
 from lstmkit.errors import ModelFileError
 from lstmkit.runtime import jobs
 from lstmkit.runtime.base import ExportedJob
 
 __all__ = ["ExportedJob", "load"]
 
-_DESCRIPTION = "export.json"
-_VERSION = 1  # the newest that is read
 _MAX_BYTES = 500_000_000  # of the description
 
 
@@ -55,10 +54,10 @@ def load(path: str | Path, threads: int = 1) -> ExportedJob:
 
 
 def _description(folder: Path) -> dict[str, Any]:
-    file = folder / _DESCRIPTION
+    file = folder / DESCRIPTION
     try:
         if not file.is_file():
-            raise ModelFileError(f"{folder} has no {_DESCRIPTION}: give a folder that lstmkit export wrote")
+            raise ModelFileError(f"{folder} has no {DESCRIPTION}: give a folder that lstmkit export wrote")
         if file.stat().st_size > _MAX_BYTES:
             raise ModelFileError(f"{file} is too large for a description of an export")
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -68,7 +67,7 @@ def _description(folder: Path) -> dict[str, Any]:
         raise ModelFileError(f"{file} cannot be read ({type(err).__name__}): export the run again") from err
     if not isinstance(content, dict) or not isinstance(content.get("version"), int):
         raise ModelFileError(f"{file} is no description of an export: export the run again")
-    if content["version"] > _VERSION:
+    if content["version"] > VERSION:
         raise ModelFileError(f"{file} was written by a newer lstmkit ({content.get('lstmkit')}): install that version")
     fields = {"job": str, "graphs": list, "settings": dict}
     if content.get("format") != "onnx":

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from lstmkit.decoding.particle_paths import RESAMPLE_BELOW, trace_back
 from lstmkit.runtime.arithmetic import softmax
-
-_RESAMPLE_BELOW = 0.5  # effective sample size, as a fraction of the particles
 
 
 def particle_filter(
@@ -42,14 +41,11 @@ def particle_filter(
         log_weights = log_weights + log_likelihoods
         weights = softmax(log_weights)
         rows = np.arange(n)
-        if t + 1 < n_steps and 1 / np.square(weights).sum() < _RESAMPLE_BELOW * n:
+        if t + 1 < n_steps and 1 / np.square(weights).sum() < RESAMPLE_BELOW * n:
             points = (rows + rng.random()) / n
             rows = np.searchsorted(weights.cumsum(), points).clip(max=n - 1)
             log_weights = np.zeros(n)
             values, state = values[rows], select(state, rows)
         parents.append(rows)
-    path = [int(rng.choice(n, p=softmax(log_weights)))]
-    for rows in reversed(parents[:-1]):
-        path.append(int(rows[path[-1]]))
-    path.reverse()
+    path = trace_back(parents, int(rng.choice(n, p=softmax(log_weights))))
     return np.stack([history[t][row] for t, row in enumerate(path)]), path

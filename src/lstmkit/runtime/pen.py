@@ -10,7 +10,6 @@ import numpy as np
 
 from lstmkit.runtime.arithmetic import log_softmax, sigmoid, softmax
 
-NOISE_SIZE = 5  #: Uniform random numbers per sampled point.
 _TINY = float(np.finfo(np.float32).eps)
 
 

@@ -7,21 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmkit.errors import SettingError
 from lstmkit.runtime.arithmetic import log_softmax, softmax
-
-
-def check_sampling(max_tokens: int, temperature: float, top_k: int, top_p: float) -> None:
-    """Raise SettingError for an option out of range."""
-    ranges = {
-        "max_tokens": (max_tokens >= 1, "at least 1", max_tokens),
-        "temperature": (temperature >= 0, "at least 0", temperature),
-        "top_k": (top_k >= 0, "at least 0", top_k),
-        "top_p": (0 < top_p <= 1, "above 0 and at most 1", top_p),
-    }
-    for name, (in_range, expected, value) in ranges.items():
-        if not in_range:
-            raise SettingError(f"{name} must be {expected}, got {value:g}")
 
 
 def filter_logits(logits: np.ndarray, temperature: float, top_k: int, top_p: float) -> np.ndarray:

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstmkit.data.series.sensor_values import MAX_VALUE
+from lstmkit.data.series.sensor_values import MAX_VALUE, array_of_channels, check_channels
+from lstmkit.data.tables.unix_times import unix_unit
 from lstmkit.errors import DataError
 from lstmkit.runtime.columns import Columns, date_text
 
-_UNIX = {"s": (10**8, 4_102_444_800), "ms": (10**11, 4_102_444_800_000)}
+_UNIX_UNITS = ("s", "ms")  # that are read
 
 
 class SensorValues(NamedTuple):
@@ -42,9 +43,7 @@ def read_sensors(data: Any, channels: Sequence[str], time: str, id_column: str) 
     """
     series = _of_columns(data, channels, time, id_column) if isinstance(data, Mapping) else [_of_array(data, channels)]
     for one in series:
-        missing = np.isnan(one.values).all(axis=0)
-        if missing.any():
-            raise DataError(f"series {one.name}: channel {channels[int(missing.argmax())]!r} has no value: remove it")
+        check_channels(one.values, channels, f"series {one.name}")
     return series
 
 
@@ -53,15 +52,12 @@ def _of_array(data: Any, channels: Sequence[str]) -> SensorValues:
         values = np.asarray(data, dtype=np.float64)
     except (TypeError, ValueError):
         raise DataError(f"give a mapping of columns, or numbers (T, F), not {type(data).__name__}") from None
-    values = values[:, None] if values.ndim == 1 else values
-    if values.ndim != 2 or not values.size:
-        raise DataError(f"the array has shape {np.shape(data)}: give numbers (T,) or (T, F), with T and F above 0")
+    values = array_of_channels(values)
     if tuple(str(i + 1) for i in range(values.shape[1])) != tuple(channels):
         raise DataError(
             f"the array has {values.shape[1]} channels, the model was fitted to {len(channels)} "
             f"({', '.join(channels)}): give a mapping of these names to lists"
         )
-    _check_size("the array", values)
     return SensorValues("the array", values, [str(step) for step in range(1, len(values) + 1)])
 
 
@@ -71,7 +67,10 @@ def _of_columns(data: Any, channels: Sequence[str], time: str, id_column: str) -
         if name not in ("", default):
             columns.values(name)  # which must be there
     values = np.stack([columns.numbers(name) for name in channels], axis=1)
-    _check_size("the frame", values)
+    large = (np.abs(values) > MAX_VALUE).any(axis=1)
+    if large.any():
+        row = int(large.argmax()) + 1
+        raise DataError(f"the frame, row {row}: a value is above {MAX_VALUE:g}: give None if missing")
     ids = columns.ids(id_column) if id_column in columns else ["the frame"] * columns.rows
     times, texts = _times(columns, time) if time in columns else (None, [])
     series, names = [], np.array(ids, dtype=object)
@@ -85,12 +84,6 @@ def _of_columns(data: Any, channels: Sequence[str], time: str, id_column: str) -
     return series
 
 
-def _check_size(name: str, values: np.ndarray) -> None:
-    large = (np.abs(values) > MAX_VALUE).any(axis=1)
-    if large.any():
-        raise DataError(f"{name}, row {int(large.argmax()) + 1}: a value is above {MAX_VALUE:g}: give None if missing")
-
-
 def _times(columns: Columns, key: str) -> tuple[np.ndarray, list[str]]:
     """Timestamps ``(N,)`` to sort by, and as texts: dates, Unix times or whole numbers."""
     first = columns.values(key)[0]
@@ -98,8 +91,8 @@ def _times(columns: Columns, key: str) -> tuple[np.ndarray, list[str]]:
         dates, offset = columns.dates(key)
         return dates, [date_text(date, offset) for date in dates]
     numbers = columns.whole_numbers(key)
-    for unit, (low, high) in _UNIX.items():
-        if low <= numbers.min() and numbers.max() <= high:
-            dates = numbers.astype(f"datetime64[{unit}]").astype("datetime64[ns]")
-            return dates, [date_text(date) for date in dates]
-    return numbers, [str(number) for number in numbers.tolist()]
+    unit = unix_unit(numbers, _UNIX_UNITS)
+    if unit is None:
+        return numbers, [str(number) for number in numbers.tolist()]
+    dates = numbers.astype(f"datetime64[{unit}]").astype("datetime64[ns]")
+    return dates, [date_text(date) for date in dates]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lstmkit.data.series.date_steps import DateSteps, date_steps
-from lstmkit.data.series.placement import check_number_of_steps, place_rows
+from lstmkit.data.series.placement import check_number_of_steps, join_covariate, place_rows
 from lstmkit.data.statistics import is_missing
 from lstmkit.errors import DataError, format_timestamp
 from lstmkit.runtime.columns import Columns, date_text, date_texts
@@ -224,14 +224,7 @@ def _with_future_rows(rows: _Rows, future: _Rows, has_id: bool) -> _Rows:
     rows = rows.take(np.flatnonzero(kept))
     covariates = {}
     for name, values in rows.covariates.items():
-        both = [values, future.covariates.get(name, np.full(len(series), np.nan))]
-        texts = {column.dtype.hasobject for column in both if not is_missing(column).all()}
-        if len(texts) > 1:
-            raise DataError(f"covariate {name!r} is text in one table and numbers in the other: use one type")
-        joined = np.concatenate([column.astype(object if True in texts else np.float64) for column in both])
-        if True in texts:
-            joined[is_missing(joined)] = None
-        covariates[name] = joined
+        covariates[name] = join_covariate(name, values, future.covariates.get(name, np.full(len(series), np.nan)))
     return _Rows(
         rows.ids,
         np.concatenate([rows.series, series]),

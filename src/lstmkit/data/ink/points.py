@@ -13,6 +13,7 @@ from lstmkit.errors import DataError
 MAX_POINTS = 100_000  #: Maximum points of a drawing.
 MAX_JUMP_RATIO = 1000  #: A drawing with an offset this many times the median is dropped as a recording error.
 MAX_TEXT_LENGTH = 10_000  #: Maximum characters of the text of a drawing.
+NOISE_SIZE = 5  #: Uniform random numbers per sampled point: component, two directions, pen and end.
 _MAX_OFFSET = 1e9  # between successive points
 
 

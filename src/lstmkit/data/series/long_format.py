@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lstmkit.data.series.placement import join_covariate
 from lstmkit.data.tables.parsing import read_covariate, read_ids, read_numbers
 from lstmkit.data.tables.table import SeriesColumns, Table
 from lstmkit.data.tables.timestamps import read_timestamps
@@ -146,13 +147,7 @@ def append_future_rows(rows: SeriesRows, future: SeriesRows, roles: SeriesColumn
     covariates: dict[str, np.ndarray] = {}
     for name, values in rows.covariates.items():
         added = future.covariates.get(name, np.full(len(future.series_index), np.nan))
-        kinds = {column.dtype == object for column in (values, added) if not pd.isna(column).all()}
-        if len(kinds) > 1:
-            raise DataError(f"covariate {name!r} is text in one table and numbers in the other: use one type")
-        dtype = object if kinds == {True} else np.float64
-        covariates[name] = np.concatenate([values.astype(dtype), added.astype(dtype)])
-        if dtype is object:
-            covariates[name][pd.isna(covariates[name])] = None
+        covariates[name] = join_covariate(name, values, added)
     joined = replace(
         rows,
         series_index=np.concatenate([rows.series_index, future.series_index]),

@@ -61,6 +61,26 @@ def check_number_of_steps(freq: str | int, n_rows: int, total: int) -> None:
         raise DataError(f"frequency {freq!r} turns {n_rows} rows into {total} steps: give a longer one with freq=...")
 
 
+def join_covariate(name: str, values: np.ndarray, added: np.ndarray) -> np.ndarray:
+    """The values ``(N,)`` of a covariate in the data, and those of the future table after them.
+
+    Raises:
+        DataError: One column has text and the other numbers.
+
+    >>> join_covariate("price", np.array([1.0]), np.array([None], dtype=object)).tolist()
+    [1.0, nan]
+    """
+    columns = [values, added]
+    kinds = {column.dtype == object for column in columns if not is_missing(column).all()}
+    if len(kinds) > 1:
+        raise DataError(f"covariate {name!r} is text in one table and numbers in the other: use one type")
+    are_texts = kinds == {True}
+    joined = np.concatenate([column.astype(object if are_texts else np.float64) for column in columns])
+    if are_texts:
+        joined[is_missing(joined)] = None
+    return joined
+
+
 def _to_grid(values: np.ndarray, steps: np.ndarray) -> np.ndarray:
     """``(steps[-1] + 1,)`` with ``values`` at ``steps`` and missing values elsewhere."""
     grid = np.full(int(steps[-1]) + 1, None if values.dtype == object else np.nan, dtype=values.dtype)

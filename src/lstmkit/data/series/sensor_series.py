@@ -17,7 +17,7 @@ import torch
 from lstmkit.data.arrays import as_array
 from lstmkit.data.batch import Batch
 from lstmkit.data.padding import pad_sequences
-from lstmkit.data.series.sensor_values import MAX_VALUE
+from lstmkit.data.series.sensor_values import MAX_VALUE, array_of_channels, check_channels
 from lstmkit.data.tables.column_kinds import NotASignal, described, direction, first_time, non_signals
 from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.parsing import parse_numbers, read_ids, read_numbers
@@ -131,10 +131,8 @@ class SensorSeriesSet:
     def check_values(self) -> None:
         """Raise DataError if a channel of a series has no value at all."""
         for series in self.items:
-            missing = np.isnan(series.values).all(axis=0)
-            if missing.any():
-                where = self.name if series.name == self.name else f"{self.name}, series {series.name}"
-                raise DataError(f"{where}: channel {self.channels[int(missing.argmax())]!r} has no value: remove it")
+            where = self.name if series.name == self.name else f"{self.name}, series {series.name}"
+            check_channels(series.values, self.channels, where)
 
     def digest(self) -> str:
         """SHA-256 of names and values."""
@@ -173,15 +171,7 @@ def _from_array(data: Any) -> SensorSeriesSet:
         values = as_array(data).astype(np.float64)
     except (ValueError, TypeError):
         raise DataError(f"give a path, a frame, or numbers (T, C), not {type(data).__name__}") from None
-    values = values[:, None] if values.ndim == 1 else values
-    if values.ndim != 2 or not values.size:
-        raise DataError(f"the array has shape {np.shape(data)}: give numbers (T,) or (T, C), with T and C above 0")
-    too_large = (np.abs(values) > MAX_VALUE).any(axis=1)
-    if too_large.any():
-        raise DataError(
-            f"the array, step {int(too_large.argmax()) + 1}: a value is infinite or above {MAX_VALUE:g}: "
-            "use NaN if it is missing"
-        )
+    values = array_of_channels(values)
     channels = tuple(str(i + 1) for i in range(values.shape[1]))
     return SensorSeriesSet((SensorSeries("the array", values, np.arange(1, len(values) + 1)),), channels, "the array")
 

@@ -6,7 +6,38 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lstmkit.errors import DataError
+
 MAX_VALUE = 1e100  #: Largest absolute value; larger ones are treated as errors in the data.
+VALUES_AT_ONCE = 4_000_000  #: Values of windows in memory.
+
+
+def array_of_channels(values: np.ndarray) -> np.ndarray:
+    """An array ``(T,)`` or ``(T, C)`` as ``(T, C)``.
+
+    Raises:
+        DataError: It has another shape or no values, or a value is too large.
+
+    >>> array_of_channels(np.zeros(3)).shape
+    (3, 1)
+    """
+    channels = values[:, None] if values.ndim == 1 else values
+    if channels.ndim != 2 or not channels.size:
+        raise DataError(f"the array has shape {values.shape}: give numbers (T,) or (T, C), with T and C above 0")
+    too_large = (np.abs(channels) > MAX_VALUE).any(axis=1)
+    if too_large.any():
+        raise DataError(
+            f"the array, step {int(too_large.argmax()) + 1}: a value is infinite or above {MAX_VALUE:g}: "
+            "use NaN if it is missing"
+        )
+    return channels
+
+
+def check_channels(values: np.ndarray, channels: Sequence[str], where: str) -> None:
+    """Raise DataError if a channel of a series ``(T, C)`` has no value at all."""
+    missing = np.isnan(values).all(axis=0)
+    if missing.any():
+        raise DataError(f"{where}: channel {channels[int(missing.argmax())]!r} has no value: remove it")
 
 
 def forward_fill(values: np.ndarray) -> np.ndarray:

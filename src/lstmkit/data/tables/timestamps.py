@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from lstmkit.data.tables.table import Table
+from lstmkit.data.tables.unix_times import UNIX_UNITS, unix_unit
 
 #: Dates that pandas parses without guessing: year first, with the name of a month, or month-year.
 _UNAMBIGUOUS_DATE = r"(?i)\s*\d{4}|.*(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)|\s*\d{1,2}[-/]\d{4}\s*$"
@@ -23,9 +24,7 @@ _ISO_WEEK = r"\s*(\d{4})-?W(\d{1,2})(?:-?(\d))?\s*"
 _NUMBER = r"\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*"
 _DATE_RANGE = "from the years 1678 to 2261"
 
-_UNIX_UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # per second
 _UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
-_UNIX_RANGE = 10**8, 4_102_444_800  # seconds since 1970: March 1973 to the year 2100
 
 Reject = Callable[[Any, str], None]  #: Raises DataError for the first unique value where a mask is True.
 
@@ -81,17 +80,6 @@ def read_timestamps(table: Table, column: str, *, whole_numbers: bool = False) -
     return timestamps.take(codes)
 
 
-def unix_unit(numbers: np.ndarray) -> str | None:
-    """The unit of Unix times ``(N,)``: ``"s"``, ``"ms"``, ``"us"`` or ``"ns"``; ``None`` for other numbers.
-
-    >>> unix_unit(np.array([1577836800.0, 1577840400.0])), unix_unit(np.array([20200131.0]))
-    ('s', None)
-    """
-    first, last = _UNIX_RANGE
-    matches = (u for u, n in _UNIX_UNITS.items() if first * n <= numbers.min() and numbers.max() <= last * n)
-    return next(matches, None) if len(numbers) else None
-
-
 def dates_of_numbers(numbers: np.ndarray) -> tuple[Any, str]:
     """Dates of numbers ``(N,)``: Unix times, 20200131, 202001 or weeks as 202005; and how they were read.
 
@@ -103,7 +91,7 @@ def dates_of_numbers(numbers: np.ndarray) -> tuple[Any, str]:
     """
     unit = unix_unit(numbers)
     if unit is not None:
-        factor = 10**9 // _UNIX_UNITS[unit]
+        factor = 10**9 // UNIX_UNITS[unit]
         if numbers.dtype.kind == "f" and (numbers != np.floor(numbers)).any():
             ticks = np.round(numbers * (factor / 1000)).astype(np.int64) * 1000  # to the microsecond
         else:

@@ -14,7 +14,7 @@ import numpy as np
 from lstmkit.data.arrays import as_array
 from lstmkit.data.files import check_decoded_size, open_file, read_bytes, reading
 from lstmkit.data.formats import DataFormat
-from lstmkit.data.vision.shades import MAX_LINE_WIDTH, ink_of
+from lstmkit.data.vision.shades import check_line_width, ink_of
 from lstmkit.errors import DataError
 from lstmkit.libraries import import_library
 
@@ -234,10 +234,7 @@ def normalize_text_line(image: np.ndarray, height: int, name: str) -> np.ndarray
     """
     darkness = ink_of(image, name)
     width = max(1, round(image.shape[1] * height / image.shape[0]))
-    if width > MAX_LINE_WIDTH:
-        raise DataError(
-            f"{name} is {image.shape[1]} by {image.shape[0]} pixels, too wide for a text line: split it into lines"
-        )
+    check_line_width(width, image, name)
     pillow = import_pillow("PIL.Image")
     scaled = pillow.fromarray(darkness).resize((width, height), pillow.Resampling.BILINEAR)
     return np.ascontiguousarray(np.asarray(scaled, dtype=np.float32).T)

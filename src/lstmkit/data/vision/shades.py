@@ -6,8 +6,16 @@ import numpy as np
 
 from lstmkit.errors import DataError
 
-MAX_LINE_WIDTH = 20_000  #: Maximum width in pixels of a text line at its normalized height.
+_MAX_LINE_WIDTH = 20_000  # pixels of a text line at its normalized height
 _MIN_CONTRAST = 0.05  # between ink and paper, of the range from black to white
+
+
+def check_line_width(width: int, image: np.ndarray, name: str) -> None:
+    """Raise DataError if an image ``(H, W)`` is wider than a text line, scaled to ``width`` pixels."""
+    if width > _MAX_LINE_WIDTH:
+        raise DataError(
+            f"{name} is {image.shape[1]} by {image.shape[0]} pixels, too wide for a text line: split it into lines"
+        )
 
 
 def ink_of(image: np.ndarray, name: str) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 
 from lstmkit.data.files import check_decoded_size, open_file, reading
 from lstmkit.data.formats import DataFormat
+from lstmkit.data.vision.frame_rate import DEFAULT_FRAME_RATE
 from lstmkit.data.vision.image_io import is_animated, is_color_image, read_animation, resize_with_pad, scale_pixels
 from lstmkit.errors import DataError, one_line
 from lstmkit.libraries import import_library
@@ -38,7 +39,6 @@ ANIMATION = DataFormat("animated image", (".png", ".webp"), notes="Animated; a s
 _MEMORY_PER_PIXEL = 16  # bytes of a frame, with those that a codec keeps
 _NO_PROTOCOLS = {"protocol_whitelist": "none"}  # for files that a video refers to
 _MAX_FRAMES = 20_000  # of a clip that is read into memory
-_DEFAULT_FRAME_RATE = 10.0  # frames per second of arrays
 _MULTITHREADED_PIXELS = 640 * 480  # larger frames are decoded with several threads
 _MIN_DURATION_RATIO = 0.8  # of the duration in the header; a shorter file is truncated
 
@@ -125,7 +125,7 @@ def video_from_frames(name: str, frames: Sequence[TimedFrame], clip_format: Clip
 def _frame_rate(times: np.ndarray, clip_format: ClipFormat) -> float:
     """Frames per second; that of the format if the frames have no duration."""
     duration = float(times[-1] - times[0])
-    return (len(times) - 1) / duration if duration > 0 else clip_format.frame_rate or _DEFAULT_FRAME_RATE
+    return (len(times) - 1) / duration if duration > 0 else clip_format.frame_rate or DEFAULT_FRAME_RATE
 
 
 def iter_frames(source: Path | bytes, clip_format: ClipFormat, name: str = "") -> Iterator[TimedFrame]:
@@ -239,10 +239,10 @@ def video_from_array(array: Any, clip_format: ClipFormat, name: str) -> VideoCli
     frames = np.stack(
         [resize_with_pad(frame, clip_format.height, clip_format.width, clip_format.color) for frame in pixels]
     )
-    return VideoClip(name, frames, np.arange(len(frames)) / _DEFAULT_FRAME_RATE, _DEFAULT_FRAME_RATE)
+    return VideoClip(name, frames, np.arange(len(frames)) / DEFAULT_FRAME_RATE, DEFAULT_FRAME_RATE)
 
 
-def write_video(frames: Sequence[np.ndarray] | np.ndarray, path: Path, frame_rate: float = _DEFAULT_FRAME_RATE) -> None:
+def write_video(frames: Sequence[np.ndarray] | np.ndarray, path: Path, frame_rate: float = DEFAULT_FRAME_RATE) -> None:
     """Write frames ``(T, H, W)`` or ``(T, H, W, 3)`` uint8 with even height and width as H.264 in an MP4 file.
 
     Raises:

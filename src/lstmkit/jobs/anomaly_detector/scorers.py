@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lstmkit.data.batch import Batch, Loader
 from lstmkit.data.series.sensor_series import Windows
 from lstmkit.data.series.sensor_values import sliding_windows, trailing_windows
-from lstmkit.decoding.anomaly_scores import prediction_errors
+from lstmkit.decoding.anomaly_scores import MAX_CHUNK_STEPS, prediction_errors
 from lstmkit.jobs.anomaly_detector.settings import AnomalySettings
 from lstmkit.models.autoencoder import Autoencoder
 from lstmkit.models.base import Model
@@ -26,7 +26,6 @@ from lstmkit.modules.trunk import build_trunk
 from lstmkit.progress import Progress
 from lstmkit.training.predict import predict
 
-_MAX_CHUNK_STEPS = 4096  # steps in one forward pass, so that a long series needs little memory
 _WINDOWS_PER_BATCH = 256
 
 Sequences = Sequence[np.ndarray]
@@ -102,7 +101,7 @@ class PredictionErrorScorer:
 
         def decode(model: Model, batch: Batch) -> list[np.ndarray]:
             outputs, state = [], None
-            for chunk in batch.inputs.split(_MAX_CHUNK_STEPS, dim=1):
+            for chunk in batch.inputs.split(MAX_CHUNK_STEPS, dim=1):
                 output, state = model(chunk, state)
                 outputs.append(output.float())
             return [torch.cat(outputs, 1)[0].cpu().numpy()]

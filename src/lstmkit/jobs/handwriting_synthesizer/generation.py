@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from lstmkit.data.batch import Batch, Loader
-from lstmkit.data.ink.points import encode_text, scale_offsets
+from lstmkit.data.ink.points import NOISE_SIZE, encode_text, scale_offsets
 from lstmkit.data.ink.strokes import InkDataset
 from lstmkit.decoding.handwriting import MIN_POINTS, GenerationOptions, HandwritingTask
 from lstmkit.jobs.handwriting_synthesizer.results import Handwriting, PointScores
 from lstmkit.models.base import Ensemble, Model, State
 from lstmkit.models.soft_window import SoftWindowModel, reached_end_of_text
-from lstmkit.modules.mixture_density import NOISE_SIZE, MixtureDensityHead, PenMixture, mean_mixture
+from lstmkit.modules.mixture_density import MixtureDensityHead, PenMixture, mean_mixture
 from lstmkit.progress import Progress
 from lstmkit.training.predict import predict
 

@@ -13,8 +13,8 @@ from lstmkit.data.batch import Batches, Loader
 from lstmkit.data.ink.points import Ink, encode_text, scale_offsets, shift_right
 from lstmkit.data.ink.strokes import FORMATS, InkSet, read_strokes
 from lstmkit.data.text.lines import read_prompts
-from lstmkit.decoding.handwriting import GenerationOptions
-from lstmkit.errors import DataError, SettingError
+from lstmkit.decoding.handwriting import GenerationOptions, check_drawings_to_continue
+from lstmkit.errors import DataError
 from lstmkit.export.graphs import JobExport
 from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.common.splitting import inspection_rows, random_split
@@ -156,11 +156,8 @@ class HandwritingSynthesizer(HandwritingSettings, Job[HandwritingPredictor]):
             return self.generate(texts, **keywords)
         if isinstance(data, int) or (isinstance(data, str) and data.isdecimal()):
             return self.generate(int(data), **keywords)
-        if prime is not None:
-            raise SettingError("prime goes with a number of drawings: give drawings to continue as the data instead")
         options.check()
-        if texts is not None:
-            raise DataError("this model was trained without texts: give a number of drawings, or drawings to continue")
+        check_drawings_to_continue(prime is not None, texts is not None)
         return predictor.continue_drawings(self.read(data).inks, options)
 
     def to_text(self, predictions: list[Handwriting]) -> str:

@@ -8,15 +8,13 @@ from torch import Tensor
 
 from lstmkit.data.batch import Batch, Loader
 from lstmkit.data.vision.image_set import Images
-from lstmkit.errors import SettingError, listing
+from lstmkit.decoding.new_images import labels_of_new_images
 from lstmkit.jobs.image_generator.predictor import ImageGeneratorPredictor, draw_networks
 from lstmkit.jobs.image_generator.results import GeneratedImage
 from lstmkit.models.base import Model
 from lstmkit.models.draw import DrawModel
 from lstmkit.progress import Progress
 from lstmkit.training.predict import predict
-
-_MAX_SAMPLES = 10_000
 
 
 def generate(predictor: ImageGeneratorPredictor, count: int, label: str, seed: int) -> list[GeneratedImage]:
@@ -32,12 +30,7 @@ def generate(predictor: ImageGeneratorPredictor, count: int, label: str, seed: i
         SettingError: The label is unknown, or ``count`` is out of range.
     """
     labels, settings = predictor.labels, predictor.settings
-    if not 1 <= count <= _MAX_SAMPLES:
-        raise SettingError(f"the number of images must be from 1 to {_MAX_SAMPLES:,}, not {count:,}")
-    if label and label not in labels:
-        known = f"the model knows {listing(labels)}" if labels else "this model has no classes"
-        raise SettingError(f"unknown label {label!r}: {known}")
-    of_each = [label or labels[i % len(labels)] for i in range(count)] if labels else [""] * count
+    of_each = labels_of_new_images(count, label, labels)
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(count, settings.glimpses, settings.latent_size, generator=generator)
     networks, generated = draw_networks(predictor.model.eval()), []

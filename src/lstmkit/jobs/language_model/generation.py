@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from lstmkit.data.batch import Batch, Loader
 from lstmkit.data.padding import pad_sequences
 from lstmkit.data.text.tokenizer import END, UNKNOWN, Tokenizer
 from lstmkit.decoding.generation import sample, sample_steps
-from lstmkit.errors import SettingError
+from lstmkit.decoding.sampling_options import SamplingOptions
 from lstmkit.jobs.language_model.predictor import LanguageModelPredictor
 from lstmkit.models.base import Model
 from lstmkit.training.predict import predict
@@ -37,29 +37,6 @@ class Continuation:
     tokens: tuple[str, ...]
     surprisal: tuple[float, ...]
     unknown: tuple[str, ...] = ()
-
-
-class SamplingOptions(NamedTuple):
-    """How tokens are sampled, see :meth:`lstmkit.LanguageModel.generate`."""
-
-    max_tokens: int
-    temperature: float
-    top_k: int
-    top_p: float
-    seed: int
-    stop: str
-
-    def check(self) -> None:
-        """Raise a SettingError for an option out of range."""
-        ranges = {
-            "max_tokens": (self.max_tokens >= 1, "at least 1"),
-            "temperature": (self.temperature >= 0, "at least 0"),
-            "top_k": (self.top_k >= 0, "at least 0"),
-            "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
-        }
-        for name, (in_range, expected) in ranges.items():
-            if not in_range:
-                raise SettingError(f"{name} must be {expected}, got {getattr(self, name):g}")
 
 
 def generate_continuations(

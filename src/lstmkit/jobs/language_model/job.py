@@ -12,6 +12,7 @@ from lstmkit.data.splits import holdout_sizes
 from lstmkit.data.text.lines import TEXT_FILE, Text, read_text
 from lstmkit.data.text.token_stream import TokenStreamLoader, token_counts
 from lstmkit.data.text.tokenizer import END, Tokenizer
+from lstmkit.decoding.sampling_options import SamplingOptions
 from lstmkit.errors import DataError, SettingError
 from lstmkit.export.graphs import JobExport
 from lstmkit.jobs.base import DataSplit, Job
@@ -19,7 +20,7 @@ from lstmkit.jobs.common.token_labels import visible_token
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.language_model import example_sequences, metrics, report
 from lstmkit.jobs.language_model.export import exported_language_model
-from lstmkit.jobs.language_model.generation import Continuation, SamplingOptions, full_text, generate_continuations
+from lstmkit.jobs.language_model.generation import Continuation, full_text, generate_continuations
 from lstmkit.jobs.language_model.predictor import LanguageModelPredictor, TokenStream
 from lstmkit.jobs.language_model.settings import LanguageModelSettings
 from lstmkit.look import ExampleSequence

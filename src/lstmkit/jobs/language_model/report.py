@@ -6,9 +6,10 @@ import math
 
 import pandas as pd
 
+from lstmkit.decoding.sampling_options import SamplingOptions
 from lstmkit.jobs.common.token_labels import visible_token
 from lstmkit.jobs.evaluation import Evaluation
-from lstmkit.jobs.language_model.generation import SamplingOptions, full_text, generate_continuations
+from lstmkit.jobs.language_model.generation import full_text, generate_continuations
 from lstmkit.jobs.language_model.predictor import LanguageModelPredictor, TokenStream
 from lstmkit.plots.text import surprisal_figure
 from lstmkit.report import Section

@@ -7,8 +7,9 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+from lstmkit.decoding.sampling_options import SamplingOptions
 from lstmkit.errors import DataError
-from lstmkit.jobs.language_model.generation import SamplingOptions, stream_continuation
+from lstmkit.jobs.language_model.generation import stream_continuation
 from lstmkit.jobs.language_model.predictor import LanguageModelPredictor
 from lstmkit.jobs.serving import Serving, texts_form
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,49 +10,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lstmkit.data.batch import Batch, Loader
-from lstmkit.data.music.midi import MAX_STEPS, MAX_TEMPO, MIN_TEMPO, N_KEYS
+from lstmkit.data.music.midi import N_KEYS
 from lstmkit.data.music.piano_rolls import PianoRollDataset, PianoRolls, Piece
 from lstmkit.data.music.rolls import melody_mask
+from lstmkit.decoding.composition_options import NUM_PARTICLES, CompositionOptions
 from lstmkit.decoding.generation import roll_out, sample_labels
 from lstmkit.decoding.particles import particle_filter
-from lstmkit.errors import SettingError
 from lstmkit.jobs.music_composer.results import Composition
 from lstmkit.models.base import Ensemble, Model, State, map_state
 from lstmkit.modules.heads import MultilabelHead, NADEHead
 from lstmkit.progress import Progress
 from lstmkit.training.predict import predict
 
-CONDITIONS = ("start", "melody")
-NUM_PARTICLES = 16  #: Accompaniments that are sampled side by side to harmonize a melody.
 _BATCH_SIZE = 16  # pieces that are scored together
-
-
-class CompositionOptions(NamedTuple):
-    """How to compose; see :meth:`lstmkit.MusicComposer.predict`."""
-
-    length: int
-    condition: str
-    prompt_steps: int
-    temperature: float
-    seed: int
-    tempo: float
-
-    def check(self) -> None:
-        """Raise SettingError if a value is out of range."""
-        if self.condition not in CONDITIONS:
-            raise SettingError(f"condition must be one of {', '.join(CONDITIONS)}, got {self.condition!r}")
-        whole = all(isinstance(number, int) for number in (self.length, self.prompt_steps, self.seed))
-        in_range = whole and 1 <= self.length <= MAX_STEPS and self.prompt_steps >= -1 and 0 <= self.seed < 2**32
-        if not in_range:
-            raise SettingError(
-                f"length must be 1 to {MAX_STEPS:,} steps, prompt_steps at least 0 (or -1 for all), seed within 0…2³², "
-                f"whole numbers; got {self.length}, {self.prompt_steps}, {self.seed}"
-            )
-        if not 0 <= self.temperature < np.inf or not (self.tempo == 0 or MIN_TEMPO <= self.tempo <= MAX_TEMPO):
-            raise SettingError(
-                f"temperature must be at least 0, tempo {MIN_TEMPO:g} to {MAX_TEMPO:g} quarter notes per minute (or 0 "
-                f"for the piece's own); got {self.temperature:g}, {self.tempo:g}"
-            )
 
 
 class _KeyPredictions:

@@ -21,6 +21,7 @@ from lstmkit.data.music.piano_rolls import (
     read_piano_rolls,
 )
 from lstmkit.data.music.rolls import shift_right, skyline
+from lstmkit.decoding.composition_options import CompositionOptions
 from lstmkit.errors import DataError
 from lstmkit.evaluation.confidence import ScoredExamples
 from lstmkit.export.graphs import JobExport
@@ -29,7 +30,7 @@ from lstmkit.jobs.common.splitting import random_split
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.music_composer import baselines, report
 from lstmkit.jobs.music_composer.export import exported_music_composer
-from lstmkit.jobs.music_composer.generation import CompositionOptions, head_of
+from lstmkit.jobs.music_composer.generation import head_of
 from lstmkit.jobs.music_composer.plots import piano_roll_figure
 from lstmkit.jobs.music_composer.predictor import ComposerPredictor
 from lstmkit.jobs.music_composer.results import Composition

@@ -11,9 +11,9 @@ from typing_extensions import Self
 
 from lstmkit.data.music.midi import N_KEYS
 from lstmkit.data.music.piano_rolls import PianoRolls, Piece
+from lstmkit.decoding.composition_options import CompositionOptions
 from lstmkit.jobs.music_composer import generation
 from lstmkit.jobs.music_composer.baselines import key_probabilities
-from lstmkit.jobs.music_composer.generation import CompositionOptions
 from lstmkit.jobs.music_composer.results import Composition
 from lstmkit.jobs.music_composer.settings import ComposerSettings
 from lstmkit.jobs.predictor import Predictor

@@ -9,8 +9,8 @@ import pandas as pd
 
 from lstmkit.data.music.midi import N_KEYS, note_name
 from lstmkit.data.music.piano_rolls import PianoRolls, Piece
+from lstmkit.decoding.composition_options import CompositionOptions
 from lstmkit.jobs.evaluation import Evaluation
-from lstmkit.jobs.music_composer.generation import CompositionOptions
 from lstmkit.jobs.music_composer.plots import key_frequency_figure, likelihood_figure, piano_roll_figure
 from lstmkit.jobs.music_composer.predictor import ComposerPredictor
 from lstmkit.jobs.music_composer.results import Composition

@@ -14,11 +14,12 @@ from lstmkit.data.batch import Batch, Loader
 from lstmkit.data.item_catalog import ItemCatalog
 from lstmkit.data.sequence_dataset import Sequences
 from lstmkit.data.sessions import Columns, Sessions, read_sessions, training_windows
-from lstmkit.errors import DataError, SettingError
+from lstmkit.decoding.recommendation_options import check_recommendation_options
+from lstmkit.errors import DataError
 from lstmkit.jobs.predictor import Predictor
 from lstmkit.jobs.recommender.item_scores import scores_at_steps
 from lstmkit.jobs.recommender.results import Recommendation, TopKOptions
-from lstmkit.jobs.recommender.settings import SEEN_ITEMS, RecommenderSettings
+from lstmkit.jobs.recommender.settings import RecommenderSettings
 from lstmkit.models.base import Model
 from lstmkit.models.sequence import NextTokenModel
 from lstmkit.modules.encoders import TokenEncoder
@@ -116,10 +117,7 @@ class RecommenderPredictor(Predictor[RecommenderSettings]):
         Raises:
             SettingError: ``k`` or ``seen_items`` is out of range.
         """
-        if not isinstance(k, int) or k < 1:
-            raise SettingError(f"k must be a whole number of at least 1, got {k!r}")
-        if seen_items not in ("", *SEEN_ITEMS):
-            raise SettingError(f"seen_items must be one of {', '.join(SEEN_ITEMS)}, got {seen_items!r}")
+        check_recommendation_options(k, seen_items)
         exclude_seen = seen_items == "exclude" if seen_items else self.excludes_seen
         return TopKOptions(self.catalog, k, exclude_seen, self.settings.loss == "cross-entropy")
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+from lstmkit.decoding.recommendation_options import SEEN_ITEMS
 from lstmkit.jobs.settings import JobSettings
 from lstmkit.settings import inherited, setting, settings_class
-
-SEEN_ITEMS = ("allow", "exclude")  #: Values of the setting ``seen_items``.
 
 
 @settings_class

@@ -12,9 +12,10 @@ from typing_extensions import Self
 from lstmkit.data.audio.log_mel import LogMelSpectrogram
 from lstmkit.data.audio.mel_inversion import mel_to_audio
 from lstmkit.data.audio.tts_corpus import SpeechCorpus
+from lstmkit.data.text.spoken_text import check_known_characters
 from lstmkit.data.text.text_pairs import TextPairDataset
 from lstmkit.data.text.tokenizer import END, PAD, UNKNOWN, Tokenizer
-from lstmkit.errors import DataError, SettingError
+from lstmkit.errors import SettingError
 from lstmkit.jobs.common.token_labels import visible_token
 from lstmkit.jobs.predictor import Predictor
 from lstmkit.jobs.speech_synthesizer.plots import speech_figure
@@ -124,9 +125,7 @@ class SpeechPredictor(Predictor[SpeechSettings]):
             DataError: A text has no known character.
         """
         for i, text in enumerate(texts, 1):
-            if not self.has_known_character(text):
-                characters = (token for token in self.tokenizer.vocabulary() if len(token) == 1 and token.strip())
-                raise DataError(f"text {i} has no known character: use some of {''.join(sorted(characters))}")
+            check_known_characters(self.has_known_character(text), i, self.tokenizer)
         settings, mel = self.settings, self.mel
         ids = self.encode(texts)
         max_frames = settings.max_seconds * settings.sample_rate / mel.hop_length

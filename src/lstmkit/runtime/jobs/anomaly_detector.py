@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from lstmkit.decoding.anomaly_scores import AnomalyScoring, anomaly_events, prediction_errors
+from lstmkit.data.series.sensor_values import VALUES_AT_ONCE
+from lstmkit.decoding.anomaly_scores import MAX_CHUNK_STEPS, AnomalyScoring, anomaly_events, prediction_errors
 from lstmkit.runtime.base import BATCH, ExportedJob
 from lstmkit.runtime.graph import Graph
 from lstmkit.runtime.sensors import read_sensors
-
-_MAX_CHUNK_STEPS = 4096  # steps that the network reads at once
-_VALUES_AT_ONCE = 4_000_000  # of windows in memory
 
 
 class AnomalyDetector(ExportedJob):
@@ -59,8 +57,8 @@ class AnomalyDetector(ExportedJob):
         """Absolute errors ``(T, C)`` of one series, NaN where nothing is known."""
         if self.settings["method"] == "prediction":
             states, predictions = self.network.zero_states(rows=1), []
-            for start in range(0, len(inputs), _MAX_CHUNK_STEPS):
-                (chunk,), states = self.network.step(states, inputs=inputs[None, start : start + _MAX_CHUNK_STEPS])
+            for start in range(0, len(inputs), MAX_CHUNK_STEPS):
+                (chunk,), states = self.network.step(states, inputs=inputs[None, start : start + MAX_CHUNK_STEPS])
                 predictions.append(chunk[0])
             return prediction_errors(targets, np.concatenate(predictions), self.settings["horizon"])
         window = self.settings["window"]
@@ -107,5 +105,5 @@ class _Subspace:
         if len(values) < self.window:
             return np.zeros(0)
         windows = sliding_window_view(values.astype(np.float64), self.window, axis=0)  # (N, C, W)
-        size = max(1, _VALUES_AT_ONCE // (windows.shape[1] * self.window))
+        size = max(1, VALUES_AT_ONCE // (windows.shape[1] * self.window))
         return np.concatenate([self.graph(windows=windows[i : i + size])[0] for i in range(0, len(windows), size)])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lstmkit.data.text.captions import Caption
+from lstmkit.data.vision.frame_rate import DEFAULT_FRAME_RATE
 from lstmkit.decoding.beam_search_options import CAPTION_BEAM_SIZE, BeamSearchOptions
 from lstmkit.errors import DataError, SettingError
 from lstmkit.libraries import imports_of
@@ -18,14 +19,12 @@ from lstmkit.runtime.seq2seq import decoded
 with imports_of("text", "text"):
     from lstmkit.data.text.generated_text import InputSegment
 
-_FRAME_RATE = 10.0  # frames per second of arrays, as the job takes them
-
 
 class Captioner(ExportedJob):
     """Writes a sentence for each image or clip."""
 
     def predict(
-        self, data: Any, *, beam_size: int = CAPTION_BEAM_SIZE, n_best: int = 1, frame_rate: float = _FRAME_RATE
+        self, data: Any, *, beam_size: int = CAPTION_BEAM_SIZE, n_best: int = 1, frame_rate: float = DEFAULT_FRAME_RATE
     ) -> list[dict[str, Any]]:
         """Caption images, clips or features.
 

@@ -8,19 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from lstmkit.data.ink.points import Ink, encode_text, find_jumps, scale_offsets, validated_ink
+from lstmkit.data.ink.points import NOISE_SIZE, Ink, encode_text, find_jumps, scale_offsets, validated_ink
 from lstmkit.decoding.handwriting import (
     MIN_POINTS,
     GenerationOptions,
     HandwritingTask,
     check_count,
+    check_drawings_to_continue,
     continuation_task,
     drawing_tasks,
     text_task,
 )
-from lstmkit.errors import DataError, SettingError
+from lstmkit.errors import DataError
 from lstmkit.runtime.base import ExportedJob
-from lstmkit.runtime.pen import NOISE_SIZE, PenMixture
+from lstmkit.runtime.pen import PenMixture
 
 #: ``noise(seed) -> next``: for the seed of a drawing a function that gives ``(5,)`` uniform numbers for each point.
 Noise = Callable[[int], Callable[[], np.ndarray]]
@@ -88,10 +89,8 @@ class HandwritingSynthesizer(ExportedJob):
             if prime is None:
                 return drawing_tasks(data, options, longest)
             return [continuation_task(prime, options, longest)] * data
-        if prime is not None:
-            raise SettingError("prime goes with a number of drawings: give drawings to continue as the data instead")
-        if isinstance(data, str) or (isinstance(data, (list, tuple)) and any(isinstance(x, str) for x in data)):
-            raise DataError("this model was trained without texts: give a number of drawings, or drawings to continue")
+        has_texts = isinstance(data, (list, tuple)) and any(isinstance(entry, str) for entry in data)
+        check_drawings_to_continue(prime is not None, has_texts or isinstance(data, str))
         return [continuation_task(ink, options, longest) for ink in _drawings(data)]
 
     # ---- point by point ----------------------------------------------------------------------------------------------

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from lstmkit.errors import DataError, SettingError, listing
+from lstmkit.decoding.new_images import labels_of_new_images
+from lstmkit.errors import DataError, listing
 from lstmkit.runtime.base import ExportedJob
-
-_MAX_SAMPLES = 10_000
 
 
 class ImageGenerator(ExportedJob):
@@ -50,17 +49,12 @@ class ImageGenerator(ExportedJob):
 
     def _generate(self, count: int, label: str, seed: int, noise: np.ndarray | None) -> list[dict[str, Any]]:
         settings, known = self.settings, self.settings["labels"]
-        if not 1 <= count <= _MAX_SAMPLES:
-            raise SettingError(f"the number of images must be from 1 to {_MAX_SAMPLES:,}, not {count:,}")
-        if label and label not in known:
-            hint = f"the model knows {listing(known)}" if known else "this model has no classes"
-            raise SettingError(f"unknown label {label!r}: {hint}")
+        labels = labels_of_new_images(count, label, known)
         shape = (count, settings["glimpses"], settings["latent_size"])
         if noise is None:
             noise = np.random.default_rng(seed).standard_normal(shape)
         if noise.shape != shape:
             raise DataError(f"the noise has shape {noise.shape}: give {shape}")
-        labels = [label or known[i % len(known)] for i in range(count)] if known else [""] * count
         networks = [graph for name, graph in self.graphs.items() if name.startswith("generate_")]
         drawn, size = [], settings["batch_size"]
         for turn, start in enumerate(range(0, count, size)):  # the networks of an ensemble take turns

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from lstmkit.decoding.sampling_options import SamplingOptions
 from lstmkit.runtime.base import ExportedJob, texts_of
-from lstmkit.runtime.sampling import check_sampling, draw, filter_logits, sample_tokens
+from lstmkit.runtime.sampling import draw, filter_logits, sample_tokens
 
 
 class LanguageModel(ExportedJob):
@@ -40,7 +41,7 @@ class LanguageModel(ExportedJob):
         Raises:
             SettingError: An option is out of range.
         """
-        check_sampling(max_tokens, temperature, top_k, top_p)
+        SamplingOptions(max_tokens, temperature, top_k, top_p, seed, stop).check()
         tokenizer = self.tokenizer(self.settings["tokenization"])
         prompts, unknown_id = texts_of(data), self.settings["unknown_id"]
         records = []

@@ -7,15 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from lstmkit.data.music.midi import LOWEST_PITCH, MAX_STEPS, MAX_TEMPO, MIN_TEMPO, N_KEYS
+from lstmkit.data.music.midi import LOWEST_PITCH, N_KEYS
 from lstmkit.data.music.rolls import DEFAULT_TEMPO, melody_mask, roll_of
-from lstmkit.errors import SettingError
+from lstmkit.decoding.composition_options import NUM_PARTICLES, CompositionOptions
 from lstmkit.runtime.base import ExportedJob
 from lstmkit.runtime.label_sampling import sample_labels
 from lstmkit.runtime.particles import particle_filter
-
-_NUM_PARTICLES = 16  # accompaniments that are sampled side by side, as in the job
-_CONDITIONS = ("start", "melody")
 
 States = list[np.ndarray]
 
@@ -49,7 +46,7 @@ class MusicComposer(ExportedJob):
             DataError: A piece is none.
             SettingError: An option is out of range.
         """
-        _check(length, condition, prompt_steps, temperature, seed, tempo)
+        CompositionOptions(length, condition, prompt_steps, temperature, seed, tempo).check()
         records = []
         for row, piece in enumerate(data):
             roll = roll_of(piece, f"piece {row + 1}")
@@ -91,7 +88,7 @@ class MusicComposer(ExportedJob):
         self, melody: np.ndarray, temperature: float, rng: np.random.Generator
     ) -> tuple[np.ndarray, list[float]]:
         """Steps ``(T, 88)`` given a melody ``(T, 88)`` of 0, 1 and NaN, and their negative log-likelihoods in nats."""
-        n = _NUM_PARTICLES if temperature else 1  # without randomness all particles are equal
+        n = NUM_PARTICLES if temperature else 1  # without randomness all particles are equal
         nll: list[np.ndarray] = []
 
         def step(keys: np.ndarray, t: int, states: States) -> tuple[np.ndarray, np.ndarray, States]:
@@ -122,12 +119,3 @@ class MusicComposer(ExportedJob):
 def _select_rows(states: States, rows: np.ndarray) -> States:
     """Rows of states, whose second dimension is the batch."""
     return [state[:, rows] for state in states]
-
-
-def _check(length: int, condition: str, prompt_steps: int, temperature: float, seed: int, tempo: float) -> None:
-    if condition not in _CONDITIONS:
-        raise SettingError(f"condition must be one of {', '.join(_CONDITIONS)}, got {condition!r}")
-    if not (1 <= length <= MAX_STEPS and prompt_steps >= -1 and 0 <= seed < 2**32):
-        raise SettingError(f"length must be 1 to {MAX_STEPS:,}, prompt_steps at least -1, seed within 0…2³²")
-    if not 0 <= temperature < np.inf or not (tempo == 0 or MIN_TEMPO <= tempo <= MAX_TEMPO):
-        raise SettingError(f"temperature must be at least 0, tempo {MIN_TEMPO:g} to {MAX_TEMPO:g}, or 0")

@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 
 from lstmkit.data.item_catalog import ItemCatalog, item_id
-from lstmkit.errors import SettingError
+from lstmkit.decoding.recommendation_options import check_recommendation_options
 from lstmkit.runtime.arithmetic import softmax
 from lstmkit.runtime.base import BATCH, ExportedJob
-
-_SEEN_ITEMS = ("", "allow", "exclude")
 
 
 class Recommender(ExportedJob):
@@ -38,10 +36,7 @@ class Recommender(ExportedJob):
             DataError: An item is neither text nor a whole number.
             SettingError: ``k`` or ``seen_items`` is out of range.
         """
-        if not isinstance(k, int) or k < 1:
-            raise SettingError(f"k must be a whole number of at least 1, got {k!r}")
-        if seen_items not in _SEEN_ITEMS:
-            raise SettingError(f"seen_items must be one of allow, exclude, got {seen_items!r}")
+        check_recommendation_options(k, seen_items)
         named = data if isinstance(data, Mapping) else {str(n): items for n, items in enumerate(data, 1)}
         sessions = {name: [item_id(item, f"session {name}") for item in items] for name, items in named.items()}
         indices = [self._item_index.indices_of(items) for items in sessions.values()]

@@ -9,6 +9,7 @@ import numpy as np
 
 from lstmkit.data.audio.griffin_lim import min_frames, waveform
 from lstmkit.data.padding import pad_sequences
+from lstmkit.data.text.spoken_text import check_known_characters
 from lstmkit.data.text.tokenizer import Tokenizer
 from lstmkit.errors import DataError
 from lstmkit.runtime.base import ExportedJob, batches_by_length, texts_of
@@ -55,9 +56,7 @@ class SpeechSynthesizer(ExportedJob):
         """Ids ``(S,)`` of the known characters of a text, and of its end."""
         unknown = self.settings["unknown_id"]
         known = [i for i in next(tokenizer.encode([text])) if i != unknown]
-        if not known:
-            characters = (token for token in tokenizer.vocabulary() if len(token) == 1 and token.strip())
-            raise DataError(f"text {number} has no known character: use some of {''.join(sorted(characters))}")
+        check_known_characters(bool(known), number, tokenizer)
         return np.array([*known, self.settings["end_id"]])
 
     def _limit(self, length: int) -> int:

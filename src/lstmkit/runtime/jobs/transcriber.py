@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from lstmkit.data.audio.pauses import split_at_pauses
+from lstmkit.data.feature_arrays import check_number_of_features, finite_features, rectangular_array
 from lstmkit.data.ink.resampling import resample_ink, validate_strokes
 from lstmkit.data.padding import pad_sequences
-from lstmkit.data.vision.shades import MAX_LINE_WIDTH, ink_of
+from lstmkit.data.vision.shades import check_line_width, ink_of
 from lstmkit.decoding.ctc import BLANK, AlignedCharacter
 from lstmkit.decoding.transcription import CTCDecoder, Transcription, join_transcriptions, to_record, to_transcription
 from lstmkit.errors import DataError
@@ -109,16 +110,8 @@ class Transcriber(ExportedJob):
         return found
 
     def _features(self, example: Any, name: str) -> tuple[np.ndarray, Positions]:
-        values = _numbers(example, name)
-        if values.ndim != 2 or not values.size:
-            raise DataError(f"{name} has shape {values.shape}: give features as numbers (T, F), with T and F above 0")
-        width = self.settings["features"]
-        if values.shape[1] != width:
-            raise DataError(f"{name} has {values.shape[1]} features per step, the model expects {width}")
-        features = values.astype(np.float32)
-        if not np.isfinite(features).all():
-            step = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
-            raise DataError(f"{name}, step {step + 1}: a value is NaN or infinite: fill it in")
+        features = finite_features(_numbers(example, name), name)
+        check_number_of_features(features, self.settings["features"], name)
         return features, lambda steps: np.minimum(steps, len(features))
 
     def _points(self, example: Any, name: str) -> tuple[np.ndarray, Positions]:
@@ -130,8 +123,7 @@ class Transcriber(ExportedJob):
         if image.ndim != 2 or len(image) != height or not image.size:
             raise DataError(f"{name} has shape {image.shape}: give an image of one text line, ({height}, W)")
         width = image.shape[1]
-        if width > MAX_LINE_WIDTH:
-            raise DataError(f"{name} is {width} by {height} pixels, too wide for a text line: split it into lines")
+        check_line_width(width, image, name)
         if image.dtype == np.uint8:
             image = ink_of(image, name)
         elif not ((image >= 0) & (image <= 1)).all():
@@ -172,10 +164,7 @@ class Transcriber(ExportedJob):
 
 def _numbers(example: Any, name: str) -> np.ndarray:
     """An example as an array of numbers."""
-    try:
-        values = np.asarray(example)
-    except ValueError as err:
-        raise DataError(f"{name} is not an array, as its rows differ in length: give all rows the same length") from err
+    values = rectangular_array(example, name)
     if values.dtype.kind not in "biuf":
         raise DataError(f"{name} has {values.dtype}: give numbers")
     return values
