@@ -47,11 +47,13 @@ ALLOWED = {
     "demo": {*BASE, "jobs", "look", "report"},
     "studio": {
         *BASE, "command_options", "data", "demo", "jobs", "look", "plots", "report", "settings", "training",
+        "web_access",
     },
     "": {"errors", "export", "hub", "jobs", "layers", "version"},
     "__main__": {"cli", "errors", "libraries"},
     "command_options": {*BASE, "settings"},
-    "serve": {*BASE, "command_options", "data", "demo", "jobs", "version"},
+    "web_access": set(),
+    "serve": {*BASE, "command_options", "data", "demo", "jobs", "version", "web_access"},
     "cli": {
         *BASE, "command_options", "data", "demo", "hub", "jobs", "lab", "look", "recipes", "report", "settings",
         "serve", "studio",

@@ -177,6 +177,13 @@ def test_other_hosts_and_web_pages_are_refused(classifier: Job[Any]) -> None:
         assert own.status_code == 200
         assert "access-control-allow-origin" not in own.headers
         assert client.post(PREDICT, json=TEXTS, headers=page).status_code == 403
+        for origin in ("null", "http://[", "http://localhost:9", "http://localhost@evil.example"):
+            assert client.post(PREDICT, json=TEXTS, headers={"origin": origin}).status_code == 403, origin
+            assert client.get("/health", headers={"origin": origin}).status_code == 403, origin
+        for host in ("localhost:evil", "evil.example@localhost", "localhost."):
+            assert client.get("/health", headers={"host": host}).status_code == 400, host
+        two_hosts = [("host", "localhost"), ("host", "evil.example")]
+        assert client.get("/health", headers=two_hosts).status_code == 400
 
 
 def test_a_large_request_is_refused_before_it_is_read(classifier: Job[Any]) -> None:

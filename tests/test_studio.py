@@ -399,6 +399,15 @@ def test_another_site_cannot_send_anything(server: Server):
     assert server.ask("POST", "/fit/forecaster/sample", {**own, "Origin": "http://evil.example"})[0] == 403
     assert server.ask("POST", "/fit/forecaster/sample", {"Host": server.host, "Content-Length": "0"})[0] == 403
     assert server.ask("GET", "/", {"Host": "evil.example"})[0] == 400
+    port = server.host.rpartition(":")[2]
+    for host in ("", "localhost:evil", "evil.example@localhost", f"localhost.:{port}", f"::1:{port}"):
+        assert server.ask("GET", "/", {"Host": host})[0] == 400, host
+    for host in ("localhost", "LOCALHOST", "[::1]", f"[::1]:{port}"):
+        assert server.ask("GET", "/", {"Host": host})[0] == 200, host
+    for origin in ("null", "http://evil.example", f"ftp://{server.host}", f"http://{server.host}@evil.example"):
+        assert server.ask("POST", "/fit/forecaster/sample", {**own, "Origin": origin})[0] == 403, origin
+        assert server.ask("GET", "/", {"Host": server.host, "Origin": origin})[0] == 403, origin
+    assert server.ask("GET", "/", {"Host": server.host, "Origin": server.address})[0] == 200
     assert server.ask("POST", "/fit/forecaster/data", {**own, "Content-Length": str(10**12)})[0] == 413
     chunked = {"Host": server.host, "Origin": server.address, "Transfer-Encoding": "chunked"}
     assert server.ask("POST", "/fit/forecaster/data", chunked, b"0\r\n\r\n")[0] == 411

@@ -23,10 +23,14 @@ from lstmkit.jobs.settings import settings_of
 
 pytest.importorskip("starlette")
 
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
+
 from lstmkit.studio.columns import TableColumns
 from lstmkit.studio.drawing import draw
 from lstmkit.studio.forms import Field, keyword_fields, read_keywords, read_settings, settings_form, typed_again
 from lstmkit.studio.live_inputs import data_of, inputs_of, row_columns
+from lstmkit.studio.security import Guard
 from lstmkit.studio.training import Trainings, fit_arguments
 from lstmkit.studio.workspace import NotFoundError, Workspace
 
@@ -273,3 +277,23 @@ def test_no_drawing_is_an_error(strokes: str, tmp_path: Path):
     job = make("handwriting_synthesizer").fit(CASES["handwriting_synthesizer"].data())
     with pytest.raises(DataError, match="there is no drawing"):
         data_of(job, "canvas", {"strokes": [strokes]}, tmp_path)
+
+
+# ---- security --------------------------------------------------------------------------------------------------------
+
+
+def test_the_guard_lets_only_pages_of_the_studio_write():
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        await PlainTextResponse("done")(scope, receive, send)
+
+    client = TestClient(Guard(answer), base_url="http://localhost:8000")
+    for host in ("localhost", "LOCALHOST:8000", "127.0.0.1:8000", "[::1]:8000"):
+        assert client.get("/", headers={"host": host}).status_code == 200, host
+    for host in ("evil.example", "localhost:evil", "evil.example@localhost", "localhost.", "::1:8000"):
+        assert client.get("/", headers={"host": host}).status_code == 400, host
+    assert client.post("/").status_code == 403
+    assert client.post("/", headers={"origin": "http://localhost:8000"}).status_code == 200
+    for origin in ("null", "http://evil.example", "http://localhost", "ftp://localhost:8000", "http://["):
+        assert client.get("/", headers={"origin": origin}).status_code == 403, origin
+        assert client.post("/", headers={"origin": origin}).status_code == 403, origin
+    assert client.get("/", headers={"origin": "http://localhost:8000"}).status_code == 200

@@ -14,7 +14,8 @@ import typer
 
 from lstmkit.errors import UserError
 from lstmkit.libraries import imports_of
-from lstmkit.serve.options import LOOPBACK, ServeOptions
+from lstmkit.serve.options import ServeOptions
+from lstmkit.web_access import LOOPBACK
 
 if TYPE_CHECKING:
     from lstmkit.jobs.base import Job

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hmac
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import anyio
 from pydantic_core import to_json
 
 from lstmkit.serve.options import ServeOptions
+from lstmkit.web_access import is_host_allowed, is_origin_allowed
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -98,26 +98,15 @@ class Limits:
 
     def _check_sender(self, scope: Scope) -> None:
         """Raise RefusedError if the sender may not ask."""
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        host = headers.get(b"host", "")
-        allowed = self._options.allowed_hosts
-        if allowed and _host_name(host) not in allowed:
+        if not is_host_allowed(scope["headers"], self._options.allowed_hosts):
             raise RefusedError(400, "this server is not asked under this host name: see --allowed-host")
-        origin = headers.get(b"origin")
-        if origin is not None and origin not in self._options.cors_origins and urlsplit(origin).netloc != host:
+        if not is_origin_allowed(scope["headers"], self._options.cors_origins):
             raise RefusedError(403, "a web page of another server may not ask: see --cors-origin")
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         if self._token and scope["path"] not in OPEN_PATHS and scope.get("method") != "OPTIONS":
             given = _bearer_token(headers).encode("latin-1")
             if not hmac.compare_digest(given, self._token):
                 raise RefusedError(401, "give the server's token: Authorization: Bearer TOKEN")
-
-
-def _host_name(host: str) -> str:
-    """The name in a Host header, without port and brackets."""
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
 
 
 def _bearer_token(headers: MutableMapping[bytes, str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+from lstmkit.web_access import LOOPBACK
 
 
 @dataclass(frozen=True)

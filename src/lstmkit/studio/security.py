@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lstmkit.data.files import max_decoded_bytes
+from lstmkit.web_access import LOOPBACK, is_host_allowed, is_origin_allowed
 
 #: Plotly sets styles; pictures, sounds and recordings are in the page itself.
 _POLICY = (
@@ -21,29 +20,26 @@ SANDBOX = {
     "Content-Security-Policy": "sandbox allow-downloads; default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 }
 
-HOSTS = ("127.0.0.1", "localhost", "[::1]")  #: Names of this machine, by which the pages are asked for.
-
 
 class Guard:
     """Refuses what another site may send through the reader's browser, and requests that are too large.
 
     - The host is a name of this machine, so that another site's name cannot be pointed here.
-    - Whatever changes something comes from a page of this server.
+    - No page of another server asks, and whatever changes something comes from a page of this one.
     - A request says how large it is, and is at most as large as a decoded file may be.
 
     Args:
         app: The application.
-        hosts: Names of this machine.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str] = HOSTS) -> None:
-        self.app, self.hosts = app, hosts
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        problem = self._problem(Headers(scope=scope), scope["method"])
+        problem = self._problem(scope)
         if problem is not None:
             status, text = problem
             await PlainTextResponse(text, status)(scope, receive, send)
@@ -60,15 +56,15 @@ class Guard:
 
         await self.app(scope, receive, with_headers)
 
-    def _problem(self, headers: Headers, method: str) -> tuple[int, str] | None:
-        host = headers.get("host", "")
-        if host.rpartition(":")[0] not in self.hosts and host not in self.hosts:
+    def _problem(self, scope: Scope) -> tuple[int, str] | None:
+        only_reads = scope["method"] in ("GET", "HEAD")
+        if not is_host_allowed(scope["headers"], LOOPBACK):
             return 400, "This address is not one of this machine."
-        if method in ("GET", "HEAD"):
-            return None
-        if headers.get("origin", "").partition("://")[2] != host:
+        if not is_origin_allowed(scope["headers"], required=not only_reads):
             return 403, "Only a page of the studio may send this."
-        length, limit = headers.get("content-length", ""), max_decoded_bytes()
+        if only_reads:
+            return None
+        length, limit = Headers(scope=scope).get("content-length", ""), max_decoded_bytes()
         if not length.isdigit():
             return 411, "The request does not say how large it is."
         if int(length) > limit:
