@@ -82,6 +82,7 @@ docs: $(READY)
 
 bench: $(READY)
 	@$(BIN)/python benchmarks/cpu_layers.py $(BENCH)
+	@$(BIN)/python benchmarks/int8.py
 	@$(BIN)/python benchmarks/startup.py
 	@$(BIN)/python benchmarks/language_model.py
 	@$(BIN)/python benchmarks/secondary_structure_predictor.py

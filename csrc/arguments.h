@@ -219,6 +219,7 @@ private:
             case weight_peep: return {problem.gates() - 1, problem.units};
             case weight_ln_c:
             case bias_ln_c: return {problem.units};
+            case scale_hr: return {problem.outputs};
             default: return {rows};
         }
     }
@@ -229,7 +230,10 @@ private:
                                         std::to_string(items.count));
     }
 
-    const void* weight(nb::handle tensor, Weight which) { return whole(tensor, "a weight", shape_of(which), type()); }
+    const void* weight(nb::handle tensor, Weight which) {
+        const bool matrix = which == weight_ih || which == weight_hh || which == weight_hr;
+        return whole(tensor, "a weight", shape_of(which), problem.int8 && matrix ? Type::int8 : type());
+    }
 
     // Rows whose last dimension is contiguous; of a copy if necessary.
     Steps rows(nb::handle tensor, Tensor t, bool may_be_copied) {

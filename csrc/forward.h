@@ -1,12 +1,15 @@
 // The forward pass of a layer.
 #pragma once
 
+#include "int8.h"
 #include "layer.h"
 
 namespace lstmkit::LSTMKIT_ISA {
 
-template <class T, class S>
+// W is the type in which matrices are stored: S, or int8_t.
+template <class T, class S, class W = S>
 struct Forward : Layer<T, S> {
+    static constexpr bool int8 = std::is_same_v<W, int8_t>;
     using Base = Layer<T, S>;
     using Base::Base;
     using Base::problem, Base::plan, Base::order, Base::unit_order, Base::input_blocks, Base::unit_blocks,
@@ -16,18 +19,23 @@ struct Forward : Layer<T, S> {
     struct Scratch {
         Blocks<T> x{}, recurrent{}, unprojected{}, old_cell{};
         State<T> state;
-        T* record = nullptr;  // for a chunk, if nothing is saved
-        T* panels = nullptr;  // one panel per member, if weights are used only once
+        QuantizedRows x8, gate_input8, unprojected8;  // of matrices in 8 bits: their left operands
+        T* record = nullptr;                          // for a chunk, if nothing is saved
+        T* panels = nullptr;                          // one panel per member, if weights are used only once
     };
+
+    static const W* matrix(const Pass& pass, Weight which) { return static_cast<const W*>(pass.weights[which]); }
 
     // Weights that are used only `once` are packed panel by panel just before their use, which saves a trip to memory.
     static PackedWeights<T> pack(const Base& layer, const Pass& pass, Arena& arena, bool once = false) {
         const Problem& p = layer.problem;
         PackedWeights<T> w;
-        const auto packed = [&](int64_t depth, int64_t blocks) { return layer.take_packed(arena, depth, blocks); };
-        const auto gates = [&](int64_t depth) {
-            return once ? Packed<T>{nullptr, depth, layer.gate_blocks, layer.plan.panel_width}
-                        : packed(depth, layer.gate_blocks);
+        const auto packed = [&](int64_t columns, int64_t blocks) {
+            return layer.take_packed(arena, int8 ? lanes_of_bytes(columns) : columns, blocks);
+        };
+        const auto gates = [&](int64_t columns) {
+            return once ? Packed<T>{nullptr, columns, layer.gate_blocks, layer.plan.panel_width}
+                        : packed(columns, layer.gate_blocks);
         };
         w.ih = gates(p.inputs);
         w.hh = gates(p.outputs);
@@ -36,11 +44,25 @@ struct Forward : Layer<T, S> {
         run_together(threads, [&](int id) {
             const Member member{id, threads};
             const Range blocks = once ? Range{0, 0} : member.part(layer.gate_blocks);
-            pack_forward(w.ih, layer.weight(pass, weight_ih), layer.order, blocks);
-            pack_forward(w.hh, layer.weight(pass, weight_hh), layer.order, blocks);
+            pack_forward(w.ih, matrix(pass, weight_ih), layer.order, p.inputs, blocks);
+            pack_forward(w.hh, matrix(pass, weight_hh), layer.order, p.outputs, blocks);
             if (p.projected)
-                pack_forward(w.hr, layer.weight(pass, weight_hr), layer.output_order, member.part(layer.output_blocks));
+                pack_forward(w.hr, matrix(pass, weight_hr), layer.output_order, p.units,
+                             member.part(layer.output_blocks));
         });
+        if constexpr (int8) {
+            const auto scale = [&](Packed<T>& matrix, Weight which, GateOrder order) {
+                T* scales = arena.take<T>(matrix.blocks * lanes<T>);
+                pack_vector(scales, layer.weight(pass, which), order);
+                int32_t* offsets = arena.take<int32_t>(matrix.blocks * lanes<T>);
+                sum_columns(offsets, matrix, {0, matrix.blocks});
+                matrix.scale = scales;
+                matrix.offset = offsets;
+            };
+            scale(w.ih, scale_ih, layer.order);
+            scale(w.hh, scale_hh, layer.order);
+            if (p.projected) scale(w.hr, scale_hr, layer.output_order);
+        }
         w.zeros = arena.take_zeros<T>(layer.max_blocks() * lanes<T>);
         pack_vectors(layer, pass, arena, w);
         return w;
@@ -90,21 +112,48 @@ struct Forward : Layer<T, S> {
             scratch.state.gate_input[v] = pass.mask ? this->take(arena, output_blocks, rows) : scratch.state.hidden[v];
         }
         if (lstm) scratch.state.cell = this->take(arena, unit_blocks, rows);
+        if constexpr (int8) {
+            scratch.x8 = take_quantized(arena, input_blocks, chunk_rows);
+            scratch.gate_input8 = take_quantized(arena, output_blocks, rows);
+            if (problem.projected) scratch.unprojected8 = take_quantized(arena, unit_blocks, rows);
+        }
         if (needs_record) scratch.record = arena.take<T>(chunk_rows * Base::record_row(problem, pass.zoneout[1].on));
         return scratch;
+    }
+
+    QuantizedRows take_quantized(Arena& arena, int64_t blocks, int64_t rows) const {
+        return {this->take(arena, ceil_div(blocks, bytes_per_lane), rows), arena.take<T>(rows)};
+    }
+
+    // The left operand of a product: the rows themselves, or in 8 bits, which all members of the team write together.
+    auto operand(const QuantizedRows& to, Blocks<const T> rows, int64_t count, int64_t blocks,
+                 const Member& member) const {
+        if constexpr (int8) {
+            const Range part = member.part(count);
+            for (int64_t row = part.begin; row < part.end; ++row) quantize_row(to, rows, row, blocks);
+            member.wait();
+            return to;
+        } else {
+            return rows;
+        }
+    }
+
+    void multiply(Blocks<T> c, const QuantizedRows& a, int64_t rows, const Packed<T>& w, const W*, Range panels,
+                  const T* bias, T*) const {
+        int8_product(c, a, rows, w, panels, bias, problem.vnni);
     }
 
     int64_t panel_size() const { return Packed<T>::size(std::max(problem.inputs, problem.outputs), plan.panel_width); }
 
     // Some panels of the projection of `a`; weights that are used only once are packed here, from `weights`.
-    void multiply(Blocks<T> c, Blocks<const T> a, int64_t rows, const Packed<T>& w, const S* weights, Range panels,
+    void multiply(Blocks<T> c, Blocks<const T> a, int64_t rows, const Packed<T>& w, const W* weights, Range panels,
                   const T* bias, T* scratch) const {
         if (w.data) return product<T>(c, a, rows, w, panels, bias);
         for (int64_t p = panels.begin; p < panels.end; ++p) {
             const int64_t block = p * w.panel_width;
             Packed<T> panel = w;
             panel.data = scratch - Packed<T>::size(w.depth, block);  // so that panel p starts at `scratch`
-            pack_forward(panel, weights, order, Range{block, block + w.width(p)});
+            pack_forward(panel, weights, order, w.depth, Range{block, block + w.width(p)});
             product<T>(c, a, rows, panel, Range{p, p + 1}, bias);
         }
     }
@@ -136,22 +185,22 @@ struct Forward : Layer<T, S> {
         const Range groups = member.part(this->groups());
         const Range panels = this->gate_panels(groups);
         T* panel_memory = scratch.panels ? scratch.panels + member.rank * panel_size() : nullptr;
-        multiply(record.gates, as_const(scratch.x), rows, w.ih, this->weight(pass, weight_ih), panels,
-                 norm ? w.zeros : w.bias_i, panel_memory);
+        const auto x = operand(scratch.x8, as_const(scratch.x), rows, input_blocks, member);
+        multiply(record.gates, x, rows, w.ih, matrix(pass, weight_ih), panels, norm ? w.zeros : w.bias_i, panel_memory);
         if (norm) {
             normalize(record.gates, {0, rows}, keeps ? record.normal_i : Blocks<T>{}, keeps ? record.rstd_i : nullptr,
                       0, w.gain_i, w.bias_i);
         }
         this->for_steps(chunk, pass.reverse, [&](int64_t t) {
             step(pass, w, shard, t, shard.start[t] - shard.start[chunk.begin], scratch, record, keeps, writes_output,
-                 groups, panel_memory);
+                 groups, panel_memory, member);
             member.wait();
         });
     }
 
     void step(const Pass& pass, const PackedWeights<T>& w, const Shard& shard, int64_t t, int64_t first,
-              Scratch& scratch, const Record<T>& record, bool keeps, bool writes_output, Range groups,
-              T* panel_memory) const {
+              Scratch& scratch, const Record<T>& record, bool keeps, bool writes_output, Range groups, T* panel_memory,
+              const Member& member) const {
         const int64_t rows = shard.active(t);
         const int turn = this->turn(pass, shard, t);
         State<T>& state = scratch.state;
@@ -171,12 +220,12 @@ struct Forward : Layer<T, S> {
         s.before = as_const(state.hidden[turn]);
         s.hidden = problem.projected ? scratch.unprojected : state.hidden[1 - turn];
 
-        const S* weights = this->weight(pass, weight_hh);
+        const W* weights = matrix(pass, weight_hh);
+        const auto before = operand(scratch.gate_input8, as_const(state.gate_input[turn]), rows, output_blocks, member);
         const Blocks<T> sums = split ? scratch.recurrent : s.gates;
         const T* bias = !split ? nullptr : norm ? w.zeros : w.bias_h;
         if (norm) {
-            multiply(sums, as_const(state.gate_input[turn]), rows, w.hh, weights, this->gate_panels(groups), bias,
-                     panel_memory);
+            multiply(sums, before, rows, w.hh, weights, this->gate_panels(groups), bias, panel_memory);
             normalize(sums, {0, rows}, keeps ? record.normal_h : Blocks<T>{}, keeps ? record.rstd_h : nullptr, first,
                       w.gain_h, w.bias_h);
             cell.forward(s, units);
@@ -184,13 +233,14 @@ struct Forward : Layer<T, S> {
         } else {
             // The gates of a group are still in the cache when its units are computed.
             for (int64_t group = groups.begin; group < groups.end; ++group) {
-                multiply(sums, as_const(state.gate_input[turn]), rows, w.hh, weights,
-                         this->gate_panels({group, group + 1}), bias, panel_memory);
+                multiply(sums, before, rows, w.hh, weights, this->gate_panels({group, group + 1}), bias, panel_memory);
                 cell.forward(s, this->unit_range({group, group + 1}));
             }
         }
-        if (problem.projected)
-            product<T>(state.hidden[1 - turn], as_const(s.hidden), rows, w.hr, {0, w.hr.panels()}, w.zeros);
+        if (problem.projected) {
+            const auto unprojected = operand(scratch.unprojected8, as_const(s.hidden), rows, unit_blocks, member);
+            multiply(state.hidden[1 - turn], unprojected, rows, w.hr, nullptr, {0, w.hr.panels()}, w.zeros, nullptr);
+        }
 
         const Range outputs = problem.projected ? Range{0, output_blocks} : units;
         if (zones_cell) {
@@ -309,7 +359,7 @@ struct Forward : Layer<T, S> {
         const Plan plan = make_plan<T>(p);
         const Forward layer(p, plan);
         const int shards = static_cast<int>(plan.shards.size());
-        const bool once = p.steps == 1;
+        const bool once = p.steps == 1 && !int8;
         std::vector<PackedWeights<T>> weights;
         std::vector<Scratch> scratches;
         for (int i = 0; i < p.passes; ++i) {

@@ -6,12 +6,20 @@
 namespace lstmkit::LSTMKIT_ISA {
 namespace {
 
-template <template <class, class> class Pass_>
-void run(const Problem& p) {
+void forward(const Problem& p) {
+    if (p.int8) return Forward<float, float, int8_t>::run(p);
     switch (p.storage) {
-        case Storage::float32: return Pass_<float, float>::run(p);
-        case Storage::float64: return Pass_<double, double>::run(p);
-        case Storage::bfloat16: return Pass_<float, BFloat16>::run(p);
+        case Storage::float32: return Forward<float, float>::run(p);
+        case Storage::float64: return Forward<double, double>::run(p);
+        case Storage::bfloat16: return Forward<float, BFloat16>::run(p);
+    }
+}
+
+void backward(const Problem& p) {
+    switch (p.storage) {
+        case Storage::float32: return Backward<float, float>::run(p);
+        case Storage::float64: return Backward<double, double>::run(p);
+        case Storage::bfloat16: return Backward<float, BFloat16>::run(p);
     }
 }
 
@@ -22,6 +30,7 @@ int64_t saved_row(const Problem& p) {
 }
 
 std::unique_ptr<Stepper> stepper(const std::vector<Problem>& layers, bool residual) {
+    if (layers.front().int8) return std::make_unique<StackStepper<float, float, int8_t>>(layers, residual);
     switch (layers.front().storage) {
         case Storage::float64: return std::make_unique<StackStepper<double, double>>(layers, residual);
         case Storage::bfloat16: return std::make_unique<StackStepper<float, BFloat16>>(layers, residual);
@@ -66,8 +75,8 @@ const Kernels kernels{LSTMKIT_STRING(LSTMKIT_ISA),
                       LSTMKIT_VECTOR_BYTES,
                       saved_head,
                       saved_row,
-                      run<Forward>,
-                      run<Backward>,
+                      forward,
+                      backward,
                       stepper,
                       logits,
                       cross_entropy,

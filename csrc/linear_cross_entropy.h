@@ -69,7 +69,7 @@ struct VocabularyLayer {
     Packed<T> pack(int64_t first, int64_t rows, const Scratch& scratch) const {
         const int64_t count = words_in(first), blocks = blocks_of<T>(count);
         Packed<T> w{scratch.packed, width, blocks, panel_width(rows)};
-        pack_forward(w, weights(first), GateOrder{1, count}, Range{0, blocks});
+        pack_forward(w, weights(first), GateOrder{1, count}, w.depth, Range{0, blocks});
         for (int64_t i = 0; i < blocks * L; ++i)
             scratch.bias[i] =
                 i < count ? static_cast<const T*>(problem.bias)[first + i] : std::numeric_limits<T>::lowest() / 4;

@@ -7,6 +7,10 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include <chrono>
 #include <stdexcept>
 #include <string>
@@ -56,11 +60,25 @@ std::vector<const Kernels*> able() {
 
 const Kernels* kernels = able().front();
 
+// Whether the CPU has VNNI instructions for the vectors of the kernels in use, and whether they are wanted.
+bool vnni_wanted = true;
+
+bool has_vnni() {
+    if (!vnni_wanted) return false;
+#if defined(__x86_64__)
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    if (kernels->vector_bytes == 64) return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ecx >> 11 & 1);
+    if (kernels->vector_bytes == 32) return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax >> 4 & 1);
+#endif
+    return false;
+}
+
 // A layer: everything that stays the same from call to call.
 class Layer {
 public:
     Layer(int cell, int storage, int64_t inputs, int64_t units, int64_t projection, bool peephole, bool coupled,
-          bool layer_norm, bool recompute, const std::vector<bool>& reverse, const std::vector<int>& weights) {
+          bool layer_norm, bool int8, bool recompute, const std::vector<bool>& reverse,
+          const std::vector<int>& weights) {
         p_.cell = static_cast<Cell>(cell);
         p_.storage = static_cast<Storage>(storage);
         p_.inputs = inputs;
@@ -70,6 +88,10 @@ public:
         p_.peephole = peephole;
         p_.coupled = coupled;
         p_.layer_norm = layer_norm;
+        p_.int8 = int8;
+        p_.vnni = int8 && has_vnni();
+        if (int8 && p_.storage != Storage::float32)
+            throw std::invalid_argument("lstmkit._native: weights in 8 bits need activations in float32");
         p_.recompute = recompute;
         p_.passes = static_cast<int>(reverse.size());
         if (p_.passes < 1 || p_.passes > 2)
@@ -98,6 +120,7 @@ public:
 
     void gradients(nb::handle inputs, int threads, nb::handle output, nb::handle saved, nb::handle output_grads,
                    nb::handle dx, nb::handle d_weights, nb::handle d_states) const {
+        if (p_.int8) throw std::invalid_argument("lstmkit._native: weights in 8 bits have no gradients");
         Arguments arguments = read(inputs, threads);
         arguments.read_output(output);
         arguments.read_saved(saved);
@@ -139,6 +162,9 @@ public:
         outputs_ = problems.back().outputs;
         batch_ = problems.front().batch;
         type_ = static_cast<Type>(problems.front().storage);
+        for (const Problem& p : problems)
+            if (p.int8 != problems.front().int8)
+                throw std::invalid_argument("lstmkit._native: a stack has either all matrices in 8 bits or none");
         stepper_ = kernels->stepper(problems, residual);
     }
 
@@ -261,11 +287,14 @@ NB_MODULE(_native, m) {
     m.def("know_tensors", &know_tensors);
     m.def("use_exchange", &use_exchange,
           "Read tensors by DLPack's exchange interface or by their attributes; says whether by the first.");
+    m.def(
+        "use_vnni", [](bool wanted) { return vnni_wanted = wanted, has_vnni(); },
+        "Whether layers made from now on may multiply weights in 8 bits by VNNI instructions; says whether they do.");
     m.def("logits", &logits);
     m.def("cross_entropy", &cross_entropy, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
           nb::arg().none(), nb::arg().none(), nb::arg().none());
     nb::class_<Layer>(m, "Layer")
-        .def(nb::init<int, int, int64_t, int64_t, int64_t, bool, bool, bool, bool, const std::vector<bool>&,
+        .def(nb::init<int, int, int64_t, int64_t, int64_t, bool, bool, bool, bool, bool, const std::vector<bool>&,
                       const std::vector<int>&>())
         .def("saved", &Layer::saved)
         .def("forward", &Layer::forward, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none())

@@ -26,6 +26,9 @@ enum Weight {
     weight_ln_hh,
     weight_ln_c,
     bias_ln_c,
+    scale_ih,  // of the rows of matrices in 8 bits
+    scale_hh,
+    scale_hr,
     weight_count
 };
 
@@ -64,6 +67,8 @@ struct Problem {
     Cell cell = Cell::lstm;
     Storage storage = Storage::float32;
     bool projected = false, peephole = false, coupled = false, layer_norm = false, recompute = false;
+    bool int8 = false;  // matrices in 8 bits, forward only
+    bool vnni = false;  // whether the CPU has VNNI instructions for the vectors of the kernels
     int64_t steps = 0, batch = 0, inputs = 0, units = 0, outputs = 0;
     Steps x;
     const int64_t* lengths = nullptr;

@@ -67,6 +67,8 @@ struct Packed {
     int64_t depth = 0;   // k
     int64_t blocks = 0;  // of columns
     int panel_width = 1;
+    const T* scale = nullptr;         // of weights in 8 bits, see int8.h: of each column, and -128 times the sum of
+    const int32_t* offset = nullptr;  // the column
 
     int64_t panels() const { return ceil_div(blocks, panel_width); }
     int width(int64_t panel) const {

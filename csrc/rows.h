@@ -41,6 +41,15 @@ inline Vec<T> load_block(const S* row, int64_t block, int64_t width) {
     return load(part);
 }
 
+// Four columns of int8 in the place of each float.
+template <>
+inline Vec<float> load_block<float, int8_t>(const int8_t* row, int64_t block, int64_t width) {
+    constexpr int64_t bytes = LSTMKIT_VECTOR_BYTES;
+    Vec<float> v{};
+    std::memcpy(&v, row + block * bytes, static_cast<std::size_t>(std::min(bytes, width - block * bytes)));
+    return v;
+}
+
 template <class T, class S>
 inline void store_block(S* row, int64_t block, int64_t width, Vec<T> v) {
     const int64_t first = block * lanes<T>;
@@ -92,17 +101,17 @@ struct GateOrder {
     }
 };
 
-// Packs W (gates * units, depth) for the product x W^T: k runs over `depth`.
+// Packs W (gates * units, columns) for the product x W^T: k runs over the columns, or over fours of them in 8 bits.
 template <class T, class S>
-void pack_forward(Packed<T>& to, const S* w, GateOrder order, Range blocks) {
+void pack_forward(Packed<T>& to, const S* w, GateOrder order, int64_t columns, Range blocks) {
     constexpr int L = lanes<T>;
     for (int64_t block = blocks.begin; block < blocks.end; ++block) {
         const int64_t step = to.width(block / to.panel_width) * L, count = order.rows_in<T>(block);
-        const S* from = w + order.first_row<T>(block) * to.depth;
+        const S* from = w + order.first_row<T>(block) * columns;
         for (int64_t k = 0; k < to.depth; k += L) {
             Vec<T> square[L];
             for (int lane = 0; lane < L; ++lane)
-                square[lane] = lane < count ? load_block<T>(from + lane * to.depth, k / L, to.depth) : Vec<T>{};
+                square[lane] = lane < count ? load_block<T>(from + lane * columns, k / L, columns) : Vec<T>{};
             transpose<T>(square);
             T* at = to.row(block, k);
             for (int64_t i = 0; i < std::min<int64_t>(L, to.depth - k); ++i) store(at + i * step, square[i]);

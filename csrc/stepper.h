@@ -5,7 +5,7 @@
 
 namespace lstmkit::LSTMKIT_ISA {
 
-template <class T, class S>
+template <class T, class S, class W = S>
 class StackStepper : public Stepper {
 public:
     StackStepper(const std::vector<Problem>& layers, bool residual) : residual_(residual) {
@@ -41,7 +41,7 @@ private:
             : problem(p),
               plan(make_plan<T>(problem, 1)),
               forward(problem, plan),
-              weights(Forward<T, S>::pack(forward, problem.pass[0], arena)),
+              weights(Forward<T, S, W>::pack(forward, problem.pass[0], arena)),
               scratch(forward.take_scratch(problem.pass[0], plan.shards[0], arena, problem.batch, true)),
               output(arena.take<S>(problem.batch * problem.outputs)) {
             forward.start(problem.pass[0], plan.shards[0], scratch);
@@ -80,9 +80,9 @@ private:
 
         Problem problem;
         const Plan plan;
-        const Forward<T, S> forward;
+        const Forward<T, S, W> forward;
         const PackedWeights<T> weights;
-        typename Forward<T, S>::Scratch scratch;
+        typename Forward<T, S, W>::Scratch scratch;
         Record<T> record;
         void* output;
     };

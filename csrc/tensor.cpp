@@ -30,7 +30,8 @@ Type type_of(nb::dlpack::dtype t) {
     if (t.code == static_cast<uint8_t>(Code::Float))
         return t.bits == 32 ? Type::float32 : t.bits == 64 ? Type::float64 : Type::other;
     if (t.code == static_cast<uint8_t>(Code::Bfloat) && t.bits == 16) return Type::bfloat16;
-    if (t.code == static_cast<uint8_t>(Code::Int) && t.bits == 64) return Type::int64;
+    if (t.code == static_cast<uint8_t>(Code::Int))
+        return t.bits == 64 ? Type::int64 : t.bits == 8 ? Type::int8 : Type::other;
     return Type::other;
 }
 
@@ -94,11 +95,17 @@ std::string Tensor::text() const {
 }
 
 int64_t size_of(Type type) {
-    return type == Type::bfloat16 ? 2 : type == Type::float32 ? 4 : type == Type::other ? 1 : 8;
+    switch (type) {
+        case Type::int8:
+        case Type::other: return 1;
+        case Type::bfloat16: return 2;
+        case Type::float32: return 4;
+        default: return 8;
+    }
 }
 
 const char* name_of(Type type) {
-    static const char* const names[] = {"float32", "float64", "bfloat16", "int64", "another dtype"};
+    static const char* const names[] = {"float32", "float64", "bfloat16", "int64", "int8", "another dtype"};
     return names[static_cast<int>(type)];
 }
 

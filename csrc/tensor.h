@@ -11,7 +11,7 @@ namespace lstmkit {
 namespace nb = nanobind;
 
 // The first three are the values of Storage.
-enum class Type : int { float32, float64, bfloat16, int64, other };
+enum class Type : int { float32, float64, bfloat16, int64, int8, other };
 
 // The properties of a tensor; shape and strides of its first three dimensions.
 struct Tensor {

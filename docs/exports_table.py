@@ -9,7 +9,7 @@ from typing import Any
 from marked import fill
 
 ROOT = Path(__file__).parent.parent
-NAMES = {"job": "the job itself", "onnx": "ONNX", "int8": "ONNX, int8"}
+NAMES = {"job": "the job itself", "job int8": "the job, int8", "onnx": "ONNX", "int8": "ONNX, int8"}
 
 
 def jobs(result: dict[str, Any]) -> str:
@@ -37,7 +37,8 @@ def recipes(result: dict[str, Any]) -> str:
     lines = [
         "One network with the settings of a recipe, trained for at most "
         f"{result['recipes'][0]['minutes']:g} minutes, on its test part. The ONNX files ran in a process that cannot "
-        "import torch. Seconds: all examples, without reading files; those of the job start from encoded examples.",
+        "import torch. Seconds: all examples, without reading files, in the second call; those of the job start from "
+        "encoded examples.",
         "",
         "| recipe | examples | | accuracy | same labels as the job | size | seconds |",
         "|---|--:|---|--:|--:|--:|--:|",

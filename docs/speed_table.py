@@ -50,6 +50,31 @@ def met(result: dict) -> str:
     return {True: "met", False: "**not met**", None: f"not judged, {result.get('partly')}"}[result["met"]]
 
 
+def int8(record: dict) -> str:
+    """LSTM layers with weights in 8 bits, one line per size."""
+    means, vnni = record["means"], "with" if record["vnni"] else "without"
+    lines = [
+        f"Measured {record['date']}: {record['cpu']} ({record['level']}, {vnni} VNNI), {record['threads']} thread, "
+        f"torch {record['torch']}, ONNX Runtime {record['onnxruntime']}, lstmkit {record['lstmkit']}; "
+        f"{record['steps']} steps, as many inputs as units. Geometric means: **{means['to float32']:.2f}×** of our "
+        f"float32, **{means['to onnx int8']:.2f}×** of `DynamicQuantizeLSTM`, in a stream "
+        f"**{means['stream to float32']:.2f}×** of our float32.",
+        "",
+        "| units | batch | float32, ms | int8, ms | ratio | `DynamicQuantizeLSTM`, ms | ratio | stream float32, ms "
+        "| stream int8, ms | ratio | difference | ONNX's |",
+        "|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for row in record["rows"]:
+        ms, off = row["milliseconds"], row["difference"]
+        lines.append(
+            f"| {row['units']} | {row['batch']} | {ms['float32']:.2f} | {ms['int8']:.2f} | **{row['to float32']:.2f}** "
+            f"| {ms['onnx int8']:.2f} | **{row['to onnx int8']:.2f}** | {ms['stream float32']:.2f} "
+            f"| {ms['stream int8']:.2f} | **{row['stream to float32']:.2f}** | {off['int8']:.4f} "
+            f"| {off['onnx int8']:.4f} |"
+        )
+    return "\n".join(lines)
+
+
 def group(g: dict) -> str:
     """One table per group, one line per case and peer."""
     unit, scale = ("µs", 1e3) if g["group"] == "stream" else ("ms", 1.0)
@@ -218,6 +243,7 @@ def main() -> None:
         path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / folder).glob("*.json"))
     }
     fill(page, "speed", layers(records.pop("cpu_layers")), f"{folder}/cpu_layers.json")
+    fill(page, "int8", int8(records.pop("int8_layers")), f"{folder}/int8_layers.json")
     fill(page, "text", text_models(records.pop("language_model")), f"{folder}/language_model.json")
     fill(page, "gpu", gpu(records.pop("gpu_layers", None)), f"{folder}/gpu_layers.json")
     fill(page, "startup", startup(records.pop("startup")), f"{folder}/startup.json")

@@ -266,9 +266,9 @@ def test_an_export_replaces_an_export_and_nothing_else(tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "phrase"),
     [
-        ({"format": "keras2"}, "format must be one of onnx, torch, got 'keras2'$"),
+        ({"format": "keras2"}, "format must be one of onnx, torch, safetensors, got 'keras2'$"),
         ({"format": "rtneural"}, "lstmkit.export_rtneural writes layers"),
-        ({"format": "torch", "quantize": "int8"}, "quantize='int8' is for the format onnx"),
+        ({"format": "torch", "quantize": "int8"}, "quantize='int8' is for the formats onnx and safetensors"),
         ({"quantize": "int4"}, "quantize must be one of none, int8, got 'int4'"),
         ({"opset": 3}, "opset must be 17 to 23, got 3"),
     ],

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.testing import assert_close
 
 from cases import LAYERS, layer_options, make_layer
 from job_cases import CASES, make
@@ -99,6 +100,16 @@ def test_a_job_is_written_as_programs(tmp_path: Path):
         expected = job.exported().graphs["network"].module.eval()(ids, lengths)
         for path in files[:2]:
             torch.testing.assert_close(torch.export.load(path).module()(ids, lengths), expected, **CLOSE)
+
+
+def test_an_earlier_export_fixes_no_dimension(tmp_path: Path):
+    """Exports of one layer after another: first with any number of steps, then with any number of sequences too."""
+    layer, x = LSTM(3, 5, batch_first=True), torch.randn(4, 9, 3)
+    for dimensions in ((None, "time", None), ("batch", "time", None)):
+        path = export_torch(layer, tmp_path / "layer.pt2", {"x": x}, dynamic={"x": dimensions})
+    program, other = torch.export.load(path).module(), torch.randn(2, 6, 3)
+    with torch.no_grad():
+        assert_close(program(other)[0], layer(other)[0])
 
 
 def test_inputs_are_asked_for(tmp_path: Path):

@@ -36,13 +36,23 @@ if TYPE_CHECKING:  # for editors and type checkers; a test compares it with the 
     from lstmkit.jobs.tagger.job import Tagger
     from lstmkit.jobs.transcriber.job import Transcriber
     from lstmkit.jobs.translator.job import Translator
-    from lstmkit.layers import GRU, LSTM, RNN, BackendReport, BackendUnavailable, Stream, Trace, explain_backend
+    from lstmkit.layers import (
+        GRU,
+        LSTM,
+        RNN,
+        BackendReport,
+        BackendUnavailable,
+        Stream,
+        Trace,
+        explain_backend,
+        quantize,
+    )
 
 #: Public names outside the jobs, by the module that has them.
 _MODULES = {
     "lstmkit.layers": (
         *("LSTM", "GRU", "RNN", "Stream", "Trace"),
-        *("BackendReport", "BackendUnavailable", "explain_backend"),
+        *("BackendReport", "BackendUnavailable", "explain_backend", "quantize"),
     ),
     "lstmkit.jobs": ("load",),
     "lstmkit.export.c_header": ("export_c",),

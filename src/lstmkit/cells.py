@@ -21,7 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lstmkit.int8 import int8_linear
+
 Params = Mapping[str, Tensor]
+#: The matrices that :attr:`CellSpec.int8` stores in 8 bits, and the names of their scales.
+INT8_SCALES = {"weight_ih": "scale_ih", "weight_hh": "scale_hh", "weight_hr": "scale_hr"}
 State = tuple[Tensor, ...]
 Gates = dict[str, Tensor]
 
@@ -58,6 +62,7 @@ class CellSpec:
         coupled: LSTM only: the input gate is ``1 - forget gate`` and has no weights.
         layer_norm: The input projection and the recurrent projection of the gates are normalized over the units; so is
             the cell state of an LSTM before the output gate.
+        int8: The weight matrices are stored in 8 bits, with a scale per row; see :mod:`lstmkit.int8`. For inference.
 
     Raises:
         ValueError: A size below 1, an unknown kind, or an option that the cell does not have.
@@ -71,6 +76,7 @@ class CellSpec:
     peephole: bool = False
     coupled: bool = False
     layer_norm: bool = False
+    int8: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in CELLS:
@@ -124,23 +130,32 @@ class CellSpec:
             shapes |= {"weight_ln_ih": (rows,), "weight_ln_hh": (rows,)}
             if "cell" in self.cell.states:
                 shapes |= {"weight_ln_c": (self.hidden_size,), "bias_ln_c": (self.hidden_size,)}
+        if self.int8:
+            shapes |= {scale: shapes[matrix][:1] for matrix, scale in INT8_SCALES.items() if matrix in shapes}
         return shapes
 
 
 def project_input(spec: CellSpec, p: Params, x: Tensor) -> Tensor:
     """The input projection of the gates for any number of steps: ``(..., F) -> (..., G·H)``."""
-    return _affine(spec, x, p["weight_ih"], p.get("bias_ih"), p.get("weight_ln_ih"))
+    return _affine(spec, x, p, "ih")
 
 
 def project_state(spec: CellSpec, p: Params, h: Tensor) -> Tensor:
     """The recurrent projection of the gates, from the previous output: ``(B, P) -> (B, G·H)``."""
-    return _affine(spec, h, p["weight_hh"], p.get("bias_hh"), p.get("weight_ln_hh"))
+    return _affine(spec, h, p, "hh")
 
 
-def _affine(spec: CellSpec, x: Tensor, weight: Tensor, bias: Tensor | None, gain: Tensor | None) -> Tensor:
+def _affine(spec: CellSpec, x: Tensor, p: Params, which: str) -> Tensor:
+    bias = p.get(f"bias_{which}")
     if not spec.layer_norm:
-        return F.linear(x, weight, bias)
-    return F.layer_norm(F.linear(x, weight), (weight.shape[0],), gain, bias)
+        return _linear(x, p, which, bias)
+    product = _linear(x, p, which)
+    return F.layer_norm(product, product.shape[-1:], p[f"weight_ln_{which}"], bias)
+
+
+def _linear(x: Tensor, p: Params, which: str, bias: Tensor | None = None) -> Tensor:
+    weight, scale = p[f"weight_{which}"], p.get(f"scale_{which}")
+    return F.linear(x, weight, bias) if scale is None else int8_linear(x, weight, scale, bias)
 
 
 def lstm_step(spec: CellSpec, p: Params, gx: Tensor, h: Tensor, state: State) -> tuple[State, Gates]:
@@ -175,7 +190,7 @@ def _lstm(
     out = F.layer_norm(c, (spec.hidden_size,), p["weight_ln_c"], p["bias_ln_c"]) if spec.layer_norm else c
     h = o * squash_out(out)
     if spec.proj_size:
-        h = F.linear(h, p["weight_hr"])
+        h = _linear(h, p, "hr")
     gates = {"input": i, "forget": f, "candidate": g, "output": o}
     return (h, c), {name: gates[name] for name in spec.cell.gates}
 

@@ -372,8 +372,8 @@ def look(context: typer.Context, arguments: RunAndRest = None) -> None:
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="run folder that 'fit' wrote")],
     output: Annotated[Path, typer.Option("-o", "--output", help="folder for the export")],
-    format: Annotated[str, typer.Option(help="format of the networks: onnx or torch")] = "onnx",
-    quantize: Annotated[str, typer.Option(help="int8 for weights in 8 bits (format onnx)")] = "none",
+    format: Annotated[str, typer.Option(help="format of the networks: onnx, torch or safetensors")] = "onnx",
+    quantize: Annotated[str, typer.Option(help="int8 for weights in 8 bits (onnx, safetensors)")] = "none",
     opset: Annotated[int, typer.Option(help="version of ONNX's operators, 17 to 23 (format onnx)")] = 18,
     as_json: Json = False,
 ) -> None:

@@ -23,7 +23,7 @@ from lstmkit.export.torch_program import torch_program
 from lstmkit.training.checkpoint import write_bytes
 from lstmkit.version import __version__
 
-FORMATS = ("onnx", "torch")  #: Formats of an exported job.
+FORMATS = ("onnx", "torch", "safetensors")  #: Formats of an exported job.
 QUANTIZATIONS = ("none", "int8")
 #: Formats of layers and of stacks of layers, which have no place for the rest of a job.
 _OTHER_FORMATS = {
@@ -31,7 +31,6 @@ _OTHER_FORMATS = {
     "rtneural": ": lstmkit.export_rtneural writes layers and nn.Sequential",
     "nam": ": lstmkit.export_nam writes layers and nn.Sequential",
     "c": ": lstmkit.export_c writes layers and nn.Sequential",
-    "safetensors": ": a run folder has its weights in weights.safetensors",
 }
 
 State = Any  #: Tensors in nested tuples, as models have them; ``None`` in places without one.
@@ -172,8 +171,8 @@ def write_folder(
         job: Name of the job.
         export: Its graphs and settings.
         folder: It is made if it is missing; an earlier export in it is replaced.
-        format: One of :data:`FORMATS`. With ``"torch"`` each graph is a file that runs with torch alone, and one whose
-            name ends in ``_kernels`` that uses the kernels of lstmkit.
+        format: ``"onnx"`` or ``"torch"``. With ``"torch"`` each graph is a file that runs with torch alone, and one
+            whose name ends in ``_kernels`` that uses the kernels of lstmkit.
         quantize: One of :data:`QUANTIZATIONS`.
         opset: Version of ONNX's operators.
 
@@ -220,8 +219,8 @@ def check_arguments(folder: Path, format: str, quantize: str, opset: int) -> Non
         if value not in allowed:
             hint = _OTHER_FORMATS.get(value, "")
             raise UserError(f"{name} must be one of {', '.join(allowed)}, got {value!r}{hint}")
-    if quantize != "none" and format != "onnx":
-        raise UserError(f"quantize={quantize!r} is for the format onnx, got the format {format}")
+    if quantize != "none" and format == "torch":
+        raise UserError(f"quantize={quantize!r} is for the formats onnx and safetensors, got the format torch")
     if opset not in OPSETS:
         raise UserError(f"opset must be {OPSETS[0]} to {OPSETS[-1]}, got {opset}")
     check_folder(folder)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from lstmkit.errors import UserError, one_line
-from lstmkit.export.recording import dynamic_dimensions, evaluation_mode, first_cause, layer_or_module
+from lstmkit.export.recording import dynamic_dimensions, first_cause, layer_or_module, recorded
 from lstmkit.libraries import imports_of
 from lstmkit.ops import dispatch
 from lstmkit.training.checkpoint import write_bytes
@@ -99,7 +99,7 @@ def onnx_model(
         from lstmkit.export import onnx_layers
     name = type(getattr(module, "exported", module)).__name__
     dimensions = dynamic_dimensions(inputs, dynamic)
-    with evaluation_mode(module), torch.no_grad(), _quiet(), dispatch.recorded_by(onnx_layers.run):
+    with recorded(module), _quiet(), dispatch.recorded_by(onnx_layers.run):
         try:
             program = torch.onnx.export(
                 module,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lstmkit.errors import UserError
+from lstmkit.layers.quantization import has_int8_weights
 from lstmkit.layers.recurrent import RecurrentLayer
 
 _SYMBOLS = {"hidden": "h", "cell": "c"}  # names of states in the graph, as in torch.nn
@@ -27,6 +28,8 @@ def layer_or_module(
 
     Arguments and errors as in :func:`lstmkit.export_onnx`.
     """
+    if has_int8_weights(module):
+        raise UserError("weights in 8 bits cannot be exported: export the module that quantize was called with")
     if isinstance(module, RecurrentLayer) and inputs is None:
         graph = LayerGraph(module, lengths, state)
         return graph, graph.example(), graph.dynamic(), graph.outputs()
@@ -117,12 +120,17 @@ def dynamic_dimensions(
 
 
 @contextmanager
-def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """The module and its parts in evaluation mode, and back in their own modes."""
+def recorded(module: nn.Module) -> Iterator[None]:
+    """The module and its parts in evaluation mode, without gradients; and back in their own modes.
+
+    What torch compiled before is compiled anew: a body of ``scan`` would keep the sizes that an earlier export fixed.
+    """
+    torch.compiler.reset()
     in_training = [part for part in module.modules() if part.training]
     module.eval()
     try:
-        yield
+        with torch.no_grad():
+            yield
     finally:
         for part in in_training:
             part.training = True

@@ -158,6 +158,8 @@ def float_values(name: str, key: str, weight: Any) -> np.ndarray:
     """
     if not isinstance(weight, Tensor) or weight.is_meta:
         raise UserError(f"{name}: {key} has no values yet")
+    if weight.dtype == torch.int8:
+        raise UserError(f"{name} has weights in 8 bits: export the module that quantize was called with")
     values = weight.detach().to("cpu", torch.float32)
     if not bool(values.isfinite().all()):
         raise UserError(f"{name}: {key} has values that are NaN, infinite or too large for float32")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lstmkit.errors import UserError, one_line
-from lstmkit.export.recording import dynamic_dimensions, evaluation_mode, first_cause, layer_or_module
+from lstmkit.export.recording import dynamic_dimensions, first_cause, layer_or_module, recorded
 from lstmkit.export.scan import scan_pass
 from lstmkit.ops import dispatch
 from lstmkit.ops.call import Call, Result
@@ -49,7 +49,8 @@ def export_torch(
     >>> layer = LSTM(3, 5, batch_first=True)
     >>> program = torch.export.load(export_torch(layer, "layer.pt2"))
     >>> x = torch.randn(4, 9, 3)
-    >>> torch.allclose(program.module()(x)[0], layer(x)[0], atol=1e-6)
+    >>> with torch.no_grad():
+    ...     torch.allclose(program.module()(x)[0], layer(x)[0], atol=1e-6)
     True
     """
     module, inputs, dynamic, _ = layer_or_module(module, inputs, dynamic, (), lengths, state)
@@ -64,7 +65,7 @@ def torch_program(
     named = dynamic_dimensions(inputs, dynamic)  # whose ranges torch finds itself
     dimensions = tuple(dict.fromkeys(of_input, torch.export.Dim.DYNAMIC) for of_input in named)
     recorder = _with_kernels if kernels else _with_scans
-    with evaluation_mode(module), torch.no_grad(), warnings.catch_warnings(), dispatch.recorded_by(recorder):
+    with recorded(module), warnings.catch_warnings(), dispatch.recorded_by(recorder):
         warnings.simplefilter("ignore")
         try:
             program = torch.export.export(
@@ -86,4 +87,7 @@ def _with_scans(call: Call) -> Result:
 
 
 def _with_kernels(call: Call) -> Result:
-    return _with_scans(call) if cpu.unsupported_reason(call) else cpu.run(call)
+    if cpu.unsupported_reason(call):
+        return _with_scans(call)
+    # AOTInductor (torch 2.13) gives the operator None in the place of an empty list, so the initial states are tensors.
+    return cpu.run(call._replace(passes=tuple(p._replace(state=call.state_of(p)) for p in call.passes)))

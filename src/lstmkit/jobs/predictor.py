@@ -15,6 +15,7 @@ from typing_extensions import Self
 from lstmkit import settings as settings_module
 from lstmkit.errors import SettingError, UserError
 from lstmkit.jobs.settings import JobSettings
+from lstmkit.layers.quantization import quantize_
 from lstmkit.models.base import Ensemble, Model
 from lstmkit.training import checkpoint
 from lstmkit.version import __version__
@@ -112,6 +113,8 @@ class Predictor(ABC, Generic[S]):
         members = description["members"]
         check_size(predictor.build, members, sum(t.numel() for t in weights.values()))
         predictor.set_members([predictor.build() for _ in range(members)])
+        if any(t.dtype == torch.int8 for t in weights.values()):
+            quantize_(predictor.model)
         predictor.model.load_state_dict(weights)
         predictor.model.eval()
         return predictor

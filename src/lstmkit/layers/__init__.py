@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from lstmkit.layers.quantization import quantize
 from lstmkit.layers.recurrent import Trace
 from lstmkit.layers.rnn import GRU, LSTM, RNN, BackendReport, explain_backend
 from lstmkit.layers.stream import Stream
 from lstmkit.ops.dispatch import BackendUnavailable
 
-__all__ = ["GRU", "LSTM", "RNN", "BackendReport", "BackendUnavailable", "Stream", "Trace", "explain_backend"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "BackendReport",
+    "BackendUnavailable",
+    "Stream",
+    "Trace",
+    "explain_backend",
+    "quantize",
+]

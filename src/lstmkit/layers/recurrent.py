@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from lstmkit.cells import CellSpec, State
+from lstmkit.cells import INT8_SCALES, CellSpec, State
+from lstmkit.int8 import quantize_matrix
 from lstmkit.layers.state import LayerState, autocast_dtype
 from lstmkit.layers.stream import Stream
 from lstmkit.ops import dispatch
@@ -192,8 +193,8 @@ class RecurrentLayer(nn.Module):
     @qconfig.setter
     def qconfig(self, qconfig: Any) -> None:
         warnings.warn(
-            f"torch.ao.quantization does not quantize lstmkit.{type(self).__name__}: it stays as it is. To quantize "
-            f"it, load its state_dict into torch.nn.{type(self).__name__} first",
+            f"torch.ao.quantization does not quantize lstmkit.{type(self).__name__}: it stays as it is; "
+            "lstmkit.quantize does",
             stacklevel=2,
         )
         self.__dict__["_qconfig"] = qconfig
@@ -315,6 +316,36 @@ class RecurrentLayer(nn.Module):
         """
         return Stream(self, state)
 
+    def quantize_(self) -> None:
+        """Store the weight matrices in 8 bits, in place; :func:`lstmkit.quantize` does this for whole modules.
+
+        Raises:
+            ValueError: The weights are computed (``torch.nn.utils.parametrize``), or not all finite.
+        """
+        if self.is_quantized:
+            return
+        if self._modules:
+            raise ValueError(f"{type(self).__name__} computes its weights: remove the parametrizations first")
+        specs = tuple(replace(spec, int8=True) for spec in self.specs)
+        matrices = {}  # all of them before any is replaced
+        for (layer, direction), names in self._names.items():
+            for name, own in names:
+                if name in INT8_SCALES:
+                    scale_name = _weight_name(INT8_SCALES[name], layer, direction)
+                    matrices[own] = scale_name, *quantize_matrix(self.weights(layer, direction)[name].detach())
+        for own, (scale_name, integers, scale) in matrices.items():
+            self.register_parameter(own, nn.Parameter(integers, requires_grad=False))
+            self.register_parameter(scale_name, nn.Parameter(scale, requires_grad=False))
+        self.specs = specs
+        for (layer, direction), names in self._names.items():
+            names[:] = [(name, _weight_name(name, layer, direction)) for name in specs[layer].parameter_shapes()]
+        self.requires_grad_(False).eval()
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether the weight matrices are stored in 8 bits."""
+        return self.specs[0].int8
+
     def stored_parameters(self) -> Collection[Tensor | None]:
         """The parameters that the module holds now, in a fixed order; :class:`Stream` sees by them what has changed."""
         return self._parameters.values()
@@ -362,6 +393,8 @@ class RecurrentLayer(nn.Module):
     ) -> tuple[Tensor, LayerState, list[Result]]:
         steps, lengths, unbatched = self._check_input(x, lengths)
         initial = self._initial_state(state, steps, unbatched)
+        if self.is_quantized:
+            self._check_inference((steps, *(s for states in initial for s in states)))
         results: list[Result] = []
         for layer in range(self.num_layers):
             result = dispatch.run(self._call(layer, steps, initial, lengths, trace), self.backend)
@@ -429,9 +462,16 @@ class RecurrentLayer(nn.Module):
         return bool(self.dropout or self.recurrent_dropout or self.zoneout or self.weight_drop)
 
     def _weight(self) -> Tensor:
-        """A weight that stands for all: they share dtype and device."""
-        weight = self._parameters.get("weight_ih_l0")
-        return self.weights(0, 0)["weight_ih"] if weight is None else weight
+        """A weight that stands for all: they share dtype and device, but for matrices in 8 bits."""
+        name = "scale_ih" if self.is_quantized else "weight_ih"
+        weight = self._parameters.get(f"{name}_l0")
+        return self.weights(0, 0)[name] if weight is None else weight
+
+    def _check_inference(self, tensors: Sequence[Tensor]) -> None:
+        if self.training:
+            raise ValueError("a layer with 8-bit weights is for inference: call eval() first")
+        if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+            raise ValueError("a layer with 8-bit weights has no gradients: call it in torch.no_grad()")
 
     # ---- checks --------------------------------------------------------------------------------------------------
 

@@ -58,7 +58,7 @@ class SoftWindowModel(Model):
 
     def initial_state(self, text: Tensor) -> SoftWindowState:
         """The initial state for ``text (B, U)``, character ids padded with 0."""
-        weight = next(self.parameters())
+        weight = next(self.window.parameters())
         one_hot = F.one_hot(F.pad(text, (0, 1)), self.characters + 1)[..., 1:].to(weight.dtype)
         no_weights = one_hot.new_zeros(text.shape[0], 0, one_hot.shape[1])
         middles = one_hot.new_zeros(text.shape[0], self.window.components)

@@ -9,9 +9,14 @@ from lstmkit.ops.call import Call
 from lstmkit.ops.recording import is_jit_traced
 
 
-def kernel_limit_reason(call: Call, name: str) -> str | None:
-    """Why the ``name`` kernels cannot run a call whose input and cell they support, or ``None``."""
+def kernel_limit_reason(call: Call, name: str, *, int8: bool = False) -> str | None:
+    """Why the ``name`` kernels cannot run a call whose input and cell they support, or ``None``.
+
+    ``int8`` says whether they can multiply by matrices in 8 bits.
+    """
     x = call.x
+    if call.spec.int8 and not int8:
+        return f"the {name} kernels have no 8-bit weights"
     if is_jit_traced():
         return f"torch.jit.trace cannot record the {name} kernels; torch.export can"
     if x.shape[0] == 0 or x.shape[1] == 0:
@@ -23,7 +28,8 @@ def kernel_limit_reason(call: Call, name: str) -> str | None:
     dtype, on_cpu = x.dtype, x.is_cpu
     for p in call.passes:
         for t in (*p.params.values(), *p.state):
-            if t.dtype is not dtype or t.is_cpu is not on_cpu or not (on_cpu or t.device == x.device):
+            fits = t.dtype is dtype or t.dtype is torch.int8
+            if not fits or t.is_cpu is not on_cpu or not (on_cpu or t.device == x.device):
                 return "input, weights and states differ in dtype or device"
         if p.recurrent_mask is not None or p.zoneout:
             noise = (p.recurrent_mask, *(p.zoneout or ()))

@@ -9,12 +9,12 @@ from typing import Any
 from lstmkit.cells import CELLS, CellSpec
 
 _KINDS = tuple(CELLS)
-SPEC_SIZE = 8  #: Length of an encoded spec.
+SPEC_SIZE = 9  #: Length of an encoded spec.
 
 
 def encode_spec(spec: CellSpec) -> list[int]:
     """The spec as ``SPEC_SIZE`` integers."""
-    options = (spec.bias, spec.peephole, spec.coupled, spec.layer_norm)
+    options = (spec.bias, spec.peephole, spec.coupled, spec.layer_norm, spec.int8)
     return [_KINDS.index(spec.kind), spec.input_size, spec.hidden_size, spec.proj_size, *map(int, options)]
 
 
@@ -25,8 +25,8 @@ def decode_spec(numbers: Sequence[int]) -> CellSpec:
 
 @functools.lru_cache(maxsize=1024)
 def _spec(numbers: tuple[int, ...]) -> CellSpec:
-    kind, inputs, units, projection, bias, peephole, coupled, norm = numbers
-    return CellSpec(_KINDS[kind], inputs, units, bool(bias), projection, bool(peephole), bool(coupled), bool(norm))
+    kind, inputs, units, projection, bias, *options = numbers
+    return CellSpec(_KINDS[kind], inputs, units, bool(bias), projection, *map(bool, options))
 
 
 def gradient_flags(needs: Any, count: int) -> list[bool]:

@@ -18,7 +18,7 @@ _TORCH_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 
 def unsupported_reason(call: Call) -> str | None:
     spec = call.spec
-    for option in ("peephole", "coupled", "layer_norm"):
+    for option in ("peephole", "coupled", "layer_norm", "int8"):
         if getattr(spec, option):
             return f"torch has no {option} option"
     if spec.kind not in _LAYERS:

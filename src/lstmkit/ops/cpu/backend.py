@@ -38,7 +38,9 @@ def unsupported_reason(call: Call) -> str | None:
         return f"the C++ kernels have no {call.spec.kind} cell"
     if call.trace:
         return "the C++ kernels do not return gates"
-    return kernel_limit_reason(call, "C++")
+    if call.spec.int8 and x.dtype != torch.float32:
+        return f"the C++ kernels multiply 8-bit weights by float32, not {x.dtype}"
+    return kernel_limit_reason(call, "C++", int8=True)
 
 
 @functools.cache

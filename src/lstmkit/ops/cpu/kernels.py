@@ -30,7 +30,8 @@ except ModuleNotFoundError:
 except ImportError as error:  # built for another system or Python
     import_error = f"the C++ extension cannot be loaded ({error}): install lstmkit again"
 else:
-    _STORED = (torch.float32, torch.float64, torch.bfloat16, torch.int64)  # the order of Type in csrc/tensor.h
+    # The order of Type in csrc/tensor.h.
+    _STORED = (torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.int8)
     extension.know_tensors(
         Tensor,
         _STORED,
@@ -46,6 +47,7 @@ KINDS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 _WEIGHTS = (
     "weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr",
     "weight_peep", "weight_ln_ih", "weight_ln_hh", "weight_ln_c", "bias_ln_c",
+    "scale_ih", "scale_hh", "scale_hr",
 )  # fmt: skip
 #: Elements from which on a buffer comes from the pool of the extension; smaller ones fit in pages that the process has.
 _BUFFER_POOL_MIN_SIZE = 1 << 18
@@ -67,7 +69,7 @@ class NativeLayer:
         self.names = tuple(spec.parameter_shapes())
         self.native = extension.Layer(
             KINDS.index(spec.kind), STORAGE[dtype], spec.input_size, spec.hidden_size, spec.proj_size,
-            spec.peephole, spec.coupled, spec.layer_norm, recompute, list(reverse),
+            spec.peephole, spec.coupled, spec.layer_norm, spec.int8, recompute, list(reverse),
             [_WEIGHTS.index(name) for name in self.names],
         )  # fmt: skip
         self.accumulation_dtype = torch.float64 if dtype == torch.float64 else torch.float32
