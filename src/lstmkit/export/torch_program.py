@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -67,19 +70,44 @@ def torch_program(
     recorder = _with_kernels if kernels else _with_scans
     with recorded(module), warnings.catch_warnings(), dispatch.recorded_by(recorder):
         warnings.simplefilter("ignore")
+        # Some modules are recorded only if equal sizes are checked when the program runs, and torch 2.13 cannot load
+        # some programs that check them.
+        with suppress(RuntimeError, ValueError):
+            return _program(module, inputs, dimensions, is_checked_later=True)
         try:
-            program = torch.export.export(
-                module,
-                tuple(inputs.values()),
-                dynamic_shapes=(dimensions,),
-                prefer_deferred_runtime_asserts_over_guards=True,
-            )
+            return _program(module, inputs, dimensions, is_checked_later=False)
         except (RuntimeError, ValueError) as err:
             name = type(getattr(module, "exported", module)).__name__
             raise UserError(f"{name} cannot be exported: {one_line(first_cause(err))}") from err
-        content = io.BytesIO()
-        torch.export.save(program, content)
+
+
+def _program(
+    module: nn.Module, inputs: Mapping[str, Tensor], dimensions: tuple[dict[int, Any], ...], is_checked_later: bool
+) -> bytes:
+    """A program that torch can load again. Raises RuntimeError or ValueError."""
+    program = torch.export.export(
+        module,
+        tuple(inputs.values()),
+        dynamic_shapes=(dimensions,),
+        prefer_deferred_runtime_asserts_over_guards=is_checked_later,
+    )
+    content = io.BytesIO()
+    torch.export.save(program, content)
+    with _quiet():
+        torch.export.load(io.BytesIO(content.getvalue()))
     return content.getvalue()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No log of torch about a program that it cannot load."""
+    log = logging.getLogger("torch.export")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _with_scans(call: Call) -> Result:
