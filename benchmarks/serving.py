@@ -48,12 +48,14 @@ def fit_models(folder: Path) -> dict[str, Path]:
     """A classifier of short questions, the forecaster of the demo, and an anomaly detector of two channels."""
     from lstmkit import AnomalyDetector, Classifier
     from lstmkit.data import catalog
+    from lstmkit.data.text_files import open_bytes
     from lstmkit.demo import fit_demo
     from lstmkit.progress import Progress
 
     runs = {name: folder / name for name in ("classifier", "forecaster", "detector")}
     if not runs["classifier"].exists():
-        lines = catalog.locate("trec_questions", "TREC.train").read_text(encoding="latin-1").splitlines()
+        with open_bytes(catalog.locate("trec_questions", "TREC.train")) as file:
+            lines = file.read().decode("latin-1").splitlines()
         labels, texts = zip(*(line.split(" ", 1) for line in lines), strict=True)
         coarse = [label.partition(":")[0] for label in labels]
         Classifier(epochs=2, test_fraction=0.0).fit(([*texts], coarse), run=runs["classifier"])
