@@ -117,8 +117,8 @@ def rolling_quantile_thresholds(
     array([ 1.02,  1.02, 11.58, 11.58])
     """
     deviations = moving_average_thresholds(scores, window, rate, before)
-    past = [] if before is None else before[-window:].tolist()
-    ranked = sorted(past)
+    earlier = np.zeros(0) if before is None else before[-window:]
+    past, ranked = earlier.tolist(), np.sort(earlier).tolist()
     quantiles = np.full(len(scores), np.inf)
     for t, score in enumerate(scores.tolist()):
         if ranked:

@@ -48,7 +48,8 @@ def forward_fill(values: np.ndarray) -> np.ndarray:
     """
     known = ~np.isnan(values)
     newest = np.maximum.accumulate(np.where(known, np.arange(len(values))[:, None], 0), axis=0)
-    return np.nan_to_num(np.take_along_axis(values, newest, axis=0), nan=0.0, posinf=np.inf, neginf=-np.inf)
+    filled = np.take_along_axis(values, newest, axis=0)
+    return np.where(np.isnan(filled), 0.0, filled)
 
 
 def sliding_windows(lengths: Sequence[int], window: int, stride: int) -> np.ndarray:

@@ -6,8 +6,8 @@ Legend: T steps, C scored channels, F channels that the model reads (scored chan
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from lstmkit.data.series.sensor_values import sliding_windows, trailing_windows
 from lstmkit.decoding.anomaly_scores import MAX_CHUNK_STEPS, prediction_errors
 from lstmkit.jobs.anomaly_detector.settings import AnomalySettings
 from lstmkit.models.autoencoder import Autoencoder
-from lstmkit.models.base import Model
+from lstmkit.models.base import Ensemble, Model
 from lstmkit.models.sequence import SequenceModel
 from lstmkit.modules.heads import StepRegressionHead
 from lstmkit.modules.trunk import build_trunk
@@ -118,7 +118,9 @@ class PredictionErrorScorer:
 
 class _StreamingPredictionError:
     def __init__(self, model: Model, horizon: int) -> None:
-        self.model, self.state = model.eval(), None
+        self.device = next(model.eval().parameters()).device
+        members = cast(Iterable[SequenceModel], model.members if isinstance(model, Ensemble) else [model])
+        self.members = [(member.trunk.stream(), member.head) for member in members]
         self.predictions: deque[np.ndarray] = deque(maxlen=horizon)
 
     def step(self, inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -126,7 +128,8 @@ class _StreamingPredictionError:
         unknown = np.full(len(targets), np.nan)
         error = np.abs(targets - np.array(of_this_step)).mean(0) if of_this_step else unknown
         with torch.inference_mode():
-            outputs, self.state = self.model.step(_as_batch(inputs, self.model), self.state)
+            step = torch.from_numpy(inputs)[None].to(self.device)
+            outputs = torch.stack([head(trunk(step)) for trunk, head in self.members]).mean(0)
         self.predictions.append(outputs[0].float().cpu().numpy().reshape(-1, len(targets)))
         return error
 
@@ -174,13 +177,14 @@ class ReconstructionErrorScorer:
 
 class _StreamingReconstructionError:
     def __init__(self, model: Model, window: int) -> None:
-        self.model = model.eval()
+        self.model, self.device = model.eval(), next(model.parameters()).device
         self.inputs: deque[np.ndarray] = deque(maxlen=window)
 
     def step(self, inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
         self.inputs.append(inputs)
         with torch.inference_mode():
-            return np.abs(targets - _last_step(self.model, _as_batch(np.stack(self.inputs), self.model), None)[0])
+            window = torch.from_numpy(np.stack(self.inputs))[None].to(self.device)
+            return np.abs(targets - _last_step(self.model, window, None)[0])
 
 
 SCORERS: dict[str, Scorer] = {"prediction": PredictionErrorScorer(), "reconstruction": ReconstructionErrorScorer()}
@@ -203,7 +207,3 @@ def _last_step(model: Model, inputs: Tensor, lengths: Tensor | None) -> np.ndarr
     outputs, _ = model(inputs, None, lengths)
     ends = torch.full((len(inputs),), inputs.shape[1]) if lengths is None else lengths
     return outputs[torch.arange(len(outputs)), ends - 1].float().cpu().numpy()
-
-
-def _as_batch(inputs: np.ndarray, model: Model) -> Tensor:
-    return torch.from_numpy(inputs)[None].to(next(model.parameters()).device)

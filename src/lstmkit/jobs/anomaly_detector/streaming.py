@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,10 +39,10 @@ class StreamingDetector:
         self._predictor, self._scorer = predictor, predictor.scorer.stream(settings, predictor.model)
         self._steps = 0
         self._score: float | None = None  # of the network
-        self._past: deque[float] = deque(predictor.validation_scores, maxlen=settings.threshold_window)
+        self._past = predictor.validation_scores[-settings.threshold_window :]
         self._last: np.ndarray | None = None  # the last known value of each channel
         self._subspace = predictor.subspace
-        self._recent: deque[np.ndarray] = deque(maxlen=self._subspace.window if self._subspace is not None else 1)
+        self._recent = np.zeros((0, len(predictor.scored_columns)))  # the last window of the subspace
 
     def step(self, values: Any) -> StreamedScore:
         """Score the next step.
@@ -63,21 +62,25 @@ class StreamingDetector:
         if row.shape != (len(names),) or np.isinf(row).any():
             raise DataError(f"step {self._steps + 1}: give {len(names)} finite numbers ({', '.join(names)})")
         self._last = row if self._last is None else np.where(np.isnan(row), self._last, row)
-        inputs, known = predictor.standardize(self._last[None])
-        _, targets = predictor.standardize(row[None])
-        channel_scores = predictor.channel_scores(self._scorer.step(inputs[0], targets[0]))
+        inputs, targets = predictor.standardize(np.stack([self._last, row]))
+        channel_scores = predictor.channel_scores(self._scorer.step(inputs[0], targets[1]))
         if self._steps >= predictor.settings.burn_in:
             self._score = predictor.aggregate(channel_scores, self._score)
         self._steps += 1
-        self._recent.append(np.nan_to_num(known[0]))
-        score = self._combined_score()
-        threshold = predictor.thresholds(np.array([score]), before=np.array(self._past))[0]
-        self._past.append(score)
+        score = self._combined_score(np.nan_to_num(targets[0]))
+        threshold = predictor.thresholds(np.array([score]), before=self._past)[0]
+        self._past = np.append(self._past, score)[-predictor.settings.threshold_window :]
         return StreamedScore(score, float(threshold), channel_scores)
 
-    def _combined_score(self) -> float:
-        """The score of the last step: the network's before the first whole window of the subspace."""
+    def _combined_score(self, known: np.ndarray) -> float:
+        """The score of the last step: the network's before the first whole window of the subspace.
+
+        Args:
+            known: ``(C,)`` the last known target of each channel.
+        """
+        if self._subspace is not None:
+            self._recent = np.concatenate([self._recent, known[None]])[-self._subspace.window :]
         if self._score is None or self._subspace is None or len(self._recent) < self._subspace.window:
             return self._score or 0.0
-        (distance,) = self._subspace.distances(np.stack(self._recent))
+        (distance,) = self._subspace.distances(self._recent)
         return float(self._predictor.combined(self._score, distance))
