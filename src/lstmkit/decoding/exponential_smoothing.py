@@ -27,11 +27,15 @@ def _combinations(level: list[float], trend: list[float], damping: list[float]) 
     return np.stack([alpha, alpha * beta, phi])
 
 
-#: What the methods choose from, by the squared one-step error. The drift of the Theta method stays.
-_METHODS = (
-    _combinations(np.linspace(0.1, 1.0, 10).tolist(), [0.0], [1.0]),
-    _combinations([0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 0.99], [0.05, 0.15, 0.3, 0.6], [0.8, 0.9, 0.97]),
+#: What both methods choose from, by the squared one-step error. The drift of the Theta method stays.
+_COMBINATIONS = np.concatenate(
+    [
+        _combinations(np.linspace(0.1, 1.0, 10).tolist(), [0.0], [1.0]),
+        _combinations([0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 0.99], [0.05, 0.15, 0.3, 0.6], [0.8, 0.9, 0.97]),
+    ],
+    axis=1,
 )
+_METHODS = (slice(0, 10), slice(10, None))  # the combinations of each
 
 
 def steps_to_smooth(season: int) -> int:
@@ -77,21 +81,21 @@ def _forecasts_by_method(past: np.ndarray, horizon: int, season: int, multiplica
     unit = _largest(past - reference)
     values = (past - reference) / unit
     profile = seasonal_profile(values, season)[:, phase]
-    ahead, errors = _smoothed(values - profile[:, :n_steps], horizon)
-    forecasts = reference + unit * (ahead + profile[:, n_steps:])
-    if not multiplicative or season < 2 or n_steps < 2 * season:
-        return forecasts
     level = _largest(past) * np.where(reference < 0, -1.0, 1.0)
     ratios = past / level
     smallest = np.nan_to_num(ratios, nan=1.0).min(axis=1)
     rows = (smallest > _MIN_RATIO) & (smallest < _MAX_RATIO)
-    if not rows.any():
-        return forecasts
+    rows &= multiplicative and season >= 2 and n_steps >= 2 * season
     level, ratios = level[rows], ratios[rows]
     factors = np.exp(seasonal_profile(np.log(ratios), season))[:, phase]
-    ahead, relative_errors = _smoothed(ratios / factors[:, :n_steps], horizon, factors[:, :n_steps])
+    # All in one loop over time: its steps are short, and their number counts.
+    without_season = np.concatenate([values - profile[:, :n_steps], ratios / factors[:, :n_steps]])
+    ahead, errors = _smoothed(without_season, horizon, np.concatenate([np.ones_like(past), factors[:, :n_steps]]))
+    ahead, relative = np.split(ahead, [len(past)], axis=1)
+    errors, relative_errors = np.split(errors, [len(past)], axis=1)
+    forecasts = reference + unit * (ahead + profile[:, n_steps:])
     is_better = relative_errors * (level / unit[rows])[:, 0] ** 2 < errors[:, rows]
-    forecasts[:, rows] = np.where(is_better[..., None], level * ahead * factors[:, n_steps:], forecasts[:, rows])
+    forecasts[:, rows] = np.where(is_better[..., None], level * relative * factors[:, n_steps:], forecasts[:, rows])
     return forecasts
 
 
@@ -160,39 +164,45 @@ def _slope(values: np.ndarray) -> np.ndarray:
     return (steps * np.nan_to_num(values)).sum(axis=1) / np.where(spread > 0, spread, 1.0)
 
 
-def _smoothed(values: np.ndarray, horizon: int, factors: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def _smoothed(values: np.ndarray, horizon: int, factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Forecasts ``(methods, B, H)`` of values ``(B, L)`` without a season, and sums of squared errors ``(methods, B)``.
 
     Errors are multiplied by ``factors (B, L)`` before they are squared.
     """
     steps = np.arange(1, horizon + 1)
+    states = _final_states(values, factors)
     forecasts, errors = [], []
-    for combinations in _METHODS:
-        level, drift, phi, error = _final_state(values, combinations, factors)
+    for method in _METHODS:
+        levels, drifts, error = (of[:, method] for of in states)
+        best = error.argmin(axis=1)[:, None]
+        level, drift, error = (np.take_along_axis(of, best, axis=1) for of in (levels, drifts, error))
+        phi = _COMBINATIONS[2, method][best]
         forecasts.append(level + drift * np.cumsum(phi**steps, axis=1))
-        errors.append(error)
+        errors.append(error[:, 0])
     return np.stack(forecasts), np.stack(errors)
 
 
-def _final_state(
-    values: np.ndarray, combinations: np.ndarray, factors: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Level, drift and φ after the last step, ``(B, 1)`` each, and squared error ``(B,)``, of the best combination."""
-    alpha, beta, phi = combinations
+def _final_states(values: np.ndarray, factors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Level and drift after the last step, and the sum of squared errors: ``(B, combinations)`` each."""
+    alpha, beta, phi = _COMBINATIONS
     levels = np.zeros((len(values), len(phi)))
     drifts = np.repeat(_slope(values)[:, None] / 2, len(phi), axis=1)
     errors = np.zeros_like(levels)
-    started = np.zeros((len(values), 1), dtype=bool)
-    all_known, all_values = ~np.isnan(values), np.nan_to_num(values)
+    known, values = ~np.isnan(values), np.nan_to_num(values)
+    started = np.zeros_like(known)  # before each step
+    started[:, 1:] = np.logical_or.accumulate(known, axis=1)[:, :-1]
+    has_error = known & started
+    is_usual = np.all(has_error, axis=0)
     for t in range(values.shape[1]):
-        known, value = all_known[:, [t]], all_values[:, [t]]
+        value, factor, has_started = values[:, t, None], factors[:, t, None], started[:, t, None]
         expected_drift = phi * drifts
         expected = levels + expected_drift
-        error = np.where(known & started, value - expected, 0.0)
-        levels = np.where(started, expected + alpha * error, value)
-        drifts = np.where(started, expected_drift + beta * error, drifts)
-        errors += (error if factors is None else error * factors[:, [t]]) ** 2
-        started |= known
-    best = errors.argmin(axis=1)[:, None]
-    level, drift, error = (np.take_along_axis(of, best, axis=1) for of in (levels, drifts, errors))
-    return level, drift, phi[best], error[:, 0]
+        error = value - expected
+        if is_usual[t]:
+            levels, drifts = expected + alpha * error, expected_drift + beta * error
+        else:
+            error = np.where(has_error[:, t, None], error, 0.0)
+            levels = np.where(has_started, expected + alpha * error, value)
+            drifts = np.where(has_started, expected_drift + beta * error, drifts)
+        errors += (error * factor) ** 2
+    return levels, drifts, errors

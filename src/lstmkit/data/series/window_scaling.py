@@ -154,4 +154,5 @@ def last_known(values: np.ndarray) -> np.ndarray:
 def split_into_seasons(past: np.ndarray, season: int) -> np.ndarray:
     """Split the past into seasons, aligned at the end and padded with NaN: ``(B, L) -> (B, seasons, season)``."""
     missing = np.full((len(past), -past.shape[1] % season), np.nan)
-    return np.concatenate([missing, past], axis=1).reshape(len(past), -1, season)
+    padded = np.concatenate([missing, past], axis=1)
+    return padded.reshape(len(past), padded.shape[1] // season, season)
