@@ -98,9 +98,10 @@ def _is_numeric(table: Table, column: str) -> bool:
 
 def parse_numbers(table: Table, column: str) -> tuple[np.ndarray, np.ndarray]:
     """Values of a column ``(N,)`` float64, NaN where missing, and ``(N,)`` bool: True where a cell is not a number."""
-    raw, missing = table.column(column), table.missing(column)
+    raw = table.column(column)
     if pd.api.types.is_numeric_dtype(raw.dtype) and raw.dtype.kind != "c":
         return raw.to_numpy(dtype=np.float64, na_value=np.nan), np.zeros(len(raw), dtype=bool)
+    missing = table.missing(column)
     if raw.dtype != object:  # dates, complex numbers and the like
         return np.full(len(raw), np.nan), ~missing
     text = raw.mask(missing, None)

@@ -103,12 +103,11 @@ class Table:
         """
         if absence := self.absence(name):
             raise DataError(absence)
-        matches = self.frame.loc[:, self.frame.columns == name]
-        if matches.shape[1] > 1:
+        column: Any = self.frame[name]
+        if isinstance(column, pd.DataFrame):
             raise DataError(
-                f"{self.name}: {matches.shape[1]} columns have the name {name!r}: give each column its own name"
+                f"{self.name}: {column.shape[1]} columns have the name {name!r}: give each column its own name"
             )
-        column = matches.iloc[:, 0]
         keep_dtype = isinstance(column.dtype, np.dtype | pd.DatetimeTZDtype | pd.PeriodDtype)
         return column if keep_dtype or pd.api.types.is_numeric_dtype(column.dtype) else column.astype(object)
 
@@ -120,7 +119,8 @@ class Table:
     def missing(self, name: str) -> np.ndarray:
         """``(N,)`` bool: True where column ``name``, of numbers, dates or categories, has no value."""
         column = self.column(name)
-        return (column.isna() | (column.isin(MISSING) if column.dtype == object else False)).to_numpy(dtype=bool)
+        absent = column.isna().to_numpy(dtype=bool)
+        return absent | column.isin(MISSING).to_numpy(dtype=bool) if column.dtype == object else absent
 
     def raise_if_any(self, name: str, invalid: np.ndarray, problem: str) -> None:
         """Raise DataError for the first row of column ``name`` where ``invalid (N,)`` is True.
