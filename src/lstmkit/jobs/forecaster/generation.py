@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lstmkit.data.batch import Batch
 from lstmkit.decoding.generation import roll_out
 from lstmkit.models.base import Ensemble, Model, map_state
 from lstmkit.modules.heads import DistributionHead
+from lstmkit.training.random_state import seeded
 
 
 def sample_paths(
@@ -30,7 +30,6 @@ def sample_paths(
     Returns:
         ``(B, num_samples, H)`` values in scaled units.
     """
-    torch.manual_seed(seed)
     _, state = model(batch.inputs[:, :past])
     state = map_state(state, lambda tensor: tensor.repeat_interleave(num_samples, dim=1))
     future_inputs = batch.inputs[:, past:].repeat_interleave(num_samples, dim=0)
@@ -47,4 +46,5 @@ def sample_paths(
         samples = head.distribution(outputs, scale).sample()
         return samples / scale if counts else samples, state
 
-    return roll_out(step, future_inputs[:, 0, 0], state, horizon).unflatten(0, (-1, num_samples))
+    with seeded(seed):
+        return roll_out(step, future_inputs[:, 0, 0], state, horizon).unflatten(0, (-1, num_samples))

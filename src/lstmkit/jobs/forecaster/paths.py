@@ -15,7 +15,6 @@ from lstmkit.jobs.forecaster.path_correlation import seed_of, values_at
 from lstmkit.jobs.forecaster.predictor import ForecasterPredictor
 from lstmkit.models.base import Model
 from lstmkit.training.predict import predict
-from lstmkit.training.random_state import seeded
 
 
 def path_frame(predictor: ForecasterPredictor, series: SeriesSet, num_paths: int, seed: int | None) -> pd.DataFrame:
@@ -83,9 +82,8 @@ def _recursive_paths(predictor: ForecasterPredictor, series: SeriesSet, num_path
         values = predictor.scaler.inverse(scaled[0].double().cpu().numpy(), base, scale)
         return [np.rint(values) if predictor.is_count_data else values]
 
-    with seeded(predictor.settings.seed):
-        windows = Loader(predictor.windows(ends_of(series)), 1)
-        return np.stack(predict(predictor.model, windows, decode, device=predictor.device))
+    windows = Loader(predictor.windows(ends_of(series)), 1)
+    return np.stack(predict(predictor.model, windows, decode, device=predictor.device))
 
 
 def ends_of(series: SeriesSet) -> ForecastExamples:

@@ -48,7 +48,6 @@ from lstmkit.modules.linear_experts import LinearExperts
 from lstmkit.modules.trunk import build_trunk
 from lstmkit.progress import Progress
 from lstmkit.training.predict import predict
-from lstmkit.training.random_state import seeded
 
 MAX_CALIBRATION_WINDOWS = 300  #: The recursive method samples many paths per window, so it calibrates on fewer.
 
@@ -197,12 +196,11 @@ class ForecasterPredictor(SeriesHistories, WindowForecasts, Predictor[Forecaster
 
     def network_forecast(self, windows: Source, progress: Progress | None = None) -> WindowForecast:
         """Stacked forecasts of encoded windows by the network alone."""
-        with seeded(self.settings.seed):
-            # Paths are sampled for one window at a time: a forecast must not depend on the other windows of a batch.
-            loader = Loader(windows, 256 if self.settings.method == "direct" else 1)
-            forecasts = predict(
-                self.model, loader, self._decode, device=self.device, progress=progress, title="forecasting"
-            )
+        # Paths are sampled for one window at a time: a forecast must not depend on the other windows of a batch.
+        loader = Loader(windows, 256 if self.settings.method == "direct" else 1)
+        forecasts = predict(
+            self.model, loader, self._decode, device=self.device, progress=progress, title="forecasting"
+        )
         return WindowForecast(*(np.stack(parts) for parts in zip(*forecasts, strict=True)))
 
     def _decode(self, model: Model, batch: Batch) -> list[WindowForecast]:
