@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 
@@ -36,11 +39,22 @@ def to_native(frame: pd.DataFrame, like: Any) -> Any:
     return nw.from_arrow(table, backend=native.implementation).to_native()
 
 
+def records_of(frame: Any) -> list[dict[str, Any]]:
+    """The rows of a frame of any library as dicts of plain Python values; ``to_dict`` of pandas is slow for few rows.
+
+    >>> records_of(pd.DataFrame({"id": ["a", "b"], "steps": [1, 2]}))
+    [{'id': 'a', 'steps': 1}, {'id': 'b', 'steps': 2}]
+    """
+    frame = as_pandas(frame)
+    columns = [column.tolist() for _, column in frame.items()]
+    return [dict(zip(frame.columns, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
 def _narwhals_frame(data: Any) -> Any | None:
     """The data as a narwhals frame, if it is a frame of another library than pandas."""
     import narwhals as nw
 
-    if isinstance(data, (pd.DataFrame, pd.Series)):
+    if isinstance(data, (pd.DataFrame, pd.Series, Sequence, np.ndarray, os.PathLike)):
         return None
     frame = nw.from_native(data, pass_through=True)
     if isinstance(frame, nw.LazyFrame):

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from lstmkit.data.labeled_examples import FORMATS, Columns, LabeledExamples, open_media, read_labeled_examples
 from lstmkit.data.sequence_dataset import Sequences, stratified_split
-from lstmkit.data.tables.native_frames import as_pandas, to_native
+from lstmkit.data.tables.native_frames import as_pandas, records_of, to_native
 from lstmkit.errors import DataError, listing
 from lstmkit.export.graphs import JobExport
 from lstmkit.frontends.augmented_log_mel import AugmentedLogMelFrontEnd
@@ -275,7 +275,7 @@ class Classifier(ClassifierSettings, Job[ClassifierPredictor]):
         return _as_frame(predictions).to_csv(index=False).rstrip("\n")
 
     def to_records(self, predictions: Any) -> list[dict[str, Any]]:
-        return _as_frame(predictions).to_dict("records")
+        return records_of(_as_frame(predictions))
 
     def plot(self, data: Any, predictions: Any) -> Figure:
         """The attribution of the first texts, of another first example, or the keywords in the first recording."""

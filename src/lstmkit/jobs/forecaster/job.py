@@ -22,7 +22,7 @@ from lstmkit.data.series.time_split import (
     training_windows,
     validation_windows,
 )
-from lstmkit.data.tables.native_frames import as_pandas, to_native
+from lstmkit.data.tables.native_frames import as_pandas, records_of, to_native
 from lstmkit.data.tables.table import TABLES
 from lstmkit.export.graphs import JobExport
 from lstmkit.jobs.base import DataSplit, Job, sampled_rows
@@ -204,7 +204,7 @@ class Forecaster(ForecasterSettings, Job[ForecasterPredictor]):
     def to_records(self, predictions: Any) -> list[dict[str, Any]]:
         frame = as_pandas(predictions)
         time = frame.columns[1]
-        return frame.assign(**{time: frame[time].astype(str)}).to_dict("records")
+        return records_of(frame.assign(**{time: frame[time].astype(str)}))
 
     def plot(self, data: Any, predictions: Any) -> Figure:
         """The forecasts of the first four series, with their intervals, after the end of the data."""

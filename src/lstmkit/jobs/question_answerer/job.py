@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from lstmkit.data.batch import Source
 from lstmkit.data.sequence_dataset import stratified_split
-from lstmkit.data.tables.native_frames import as_pandas, to_native
+from lstmkit.data.tables.native_frames import as_pandas, records_of, to_native
 from lstmkit.data.text.question_answering import FORMATS, Columns, Questions, read_questions
 from lstmkit.data.text.questions import Question
 from lstmkit.errors import DataError
@@ -134,7 +134,7 @@ class QuestionAnswerer(QuestionAnswererSettings, Job[QuestionAnswererPredictor])
         return as_pandas(predictions).to_csv(index=False).rstrip("\n")
 
     def to_records(self, predictions: Any) -> list[dict[str, Any]]:
-        return as_pandas(predictions).to_dict("records")
+        return records_of(predictions)
 
     def exported(self) -> JobExport:
         return exported_question_answerer(self.predictor)
