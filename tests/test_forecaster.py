@@ -27,6 +27,7 @@ from lstmkit.data.series.time_split import (
 from lstmkit.errors import DataError, SettingError, UserError
 from lstmkit.jobs.forecaster.intervals import IntervalCalibration
 from lstmkit.jobs.forecaster.job import Forecaster
+from lstmkit.jobs.serving import serving_of
 from lstmkit.models.base import Ensemble
 from lstmkit.modules.heads import DistributionHead
 from lstmkit.progress import Progress
@@ -313,6 +314,18 @@ def test_integer_timestamps():
     """Forecasts of integer time steps continue their step size."""
     data = pd.DataFrame({"ds": np.arange(10, 260, 5), "y": wave(50)})
     assert tiny().fit(data).predict(data)["ds"].tolist() == [260, 265, 270]
+
+
+@DIRECT_AND_RECURSIVE
+def test_forecasts_of_several_tables_are_those_of_each_alone(method: str):
+    """A server answers several requests at once; tables with the same ids do not change each other."""
+    fitted = tiny(method=method).fit(two_series())
+    one = long_frame(a=wave(45, mean=90.0))
+    tables = [two_series(), two_series(40), long_frame(c=wave(30)), one, one.drop(columns="unique_id")]
+    predict_each = serving_of(fitted).predict_each
+    assert predict_each is not None
+    for frame, table in zip(predict_each(tables), tables, strict=True):
+        pd.testing.assert_frame_equal(frame, fitted.predict(table), rtol=1e-5)
 
 
 def test_time_zones_are_kept():

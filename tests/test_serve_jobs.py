@@ -51,6 +51,17 @@ def test_json_answers_are_those_of_predict(served: tuple[Job[Any], Serving, Test
     assert response.json()["answers"] == as_json(expected)
 
 
+def test_predictions_for_several_requests_are_those_of_each(served: tuple[Job[Any], Serving, TestClient]) -> None:
+    job, serving, _ = served
+    if serving.predict_each is None:
+        pytest.skip("this job joins data, or answers requests one by one")
+    data = [serving.data.convert(serving.data.example[skipped:]) for skipped in (0, 1, 2)]
+    together = [job.to_records(each) for each in serving.predict_each(data)]
+    alone = [job.to_records(job.predict(each)) for each in data]
+    assert numbers(together) == pytest.approx(numbers(alone), rel=1e-4, abs=1e-4)
+    assert without_numbers(together) == without_numbers(alone)
+
+
 def test_answers_do_not_depend_on_the_requests_beside(served: tuple[Job[Any], Serving, TestClient]) -> None:
     """A job that joins requests gives each its own records, up to rounding."""
     job, serving, _ = served

@@ -152,6 +152,8 @@ class Serving:
         upload_endings: Endings of files that ``predict`` takes, beside those of ``data_formats``.
         join: Joins the data of requests with the same options into one; ``None`` if answers depend on the other data.
             Each example gets one record, and its record is the same alone, up to rounding.
+        predict_each: ``predict_each(data, **options)`` makes the predictions of ``predict``, up to rounding, for the
+            data of several requests at once. For jobs whose data cannot be joined before they are read.
         live: How it answers step by step; ``None`` if it does not.
         generate: ``generate(data, **options)`` yields the parts of an answer while it grows, each with the name of its
             event, and last ``"answers"``. It has the options of ``predict``. ``None`` if answers do not grow.
@@ -163,6 +165,7 @@ class Serving:
     max_items: int = 0
     upload_endings: tuple[str, ...] = ()
     join: Callable[[Sequence[Any]], Any] | None = None
+    predict_each: Callable[..., Sequence[Any]] | None = None
     live: Live | None = None
     generate: Callable[..., Iterator[tuple[str, Any]]] | None = None
 

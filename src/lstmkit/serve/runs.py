@@ -53,7 +53,7 @@ class ServedRun:
 
         self.worker = Worker(
             name,
-            max_batch=options.max_batch if self.serving.join else 1,
+            max_batch=options.max_batch if self.serving.join or self.serving.predict_each else 1,
             max_wait=options.max_wait_ms / 1000,
             max_queue=options.max_queue,
             torch_threads=options.torch_threads,
@@ -134,7 +134,10 @@ class ServedRun:
         converted = [self.form.converted(request) for request in requests]
         data, options = [each for each, _ in converted], converted[0][1]
         with confined_to(self.root / "nothing"):
-            if len(data) == 1 or self.serving.join is None:
+            if self.serving.predict_each is not None:
+                with silent():
+                    records = [*map(self.job.to_records, self.serving.predict_each(data, **options))]
+            elif len(data) == 1 or self.serving.join is None:
                 records = [self.job.to_records(self._predict(each, options)) for each in data]
             else:
                 joined = self.job.to_records(self._predict(self.serving.join(data), options))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, cast
 
@@ -143,6 +143,29 @@ class SeriesSet:
         for name, constants in self.static.items():
             columns[name] = pd.Series(constants).repeat(lengths.tolist()).to_numpy()
         return pd.DataFrame(columns)
+
+
+def join_series(sets: Sequence[SeriesSet]) -> SeriesSet:
+    """Several sets with the same frequency and covariates as one, in their order. Ids may occur twice.
+
+    >>> joined = join_series([read_series([3.0, 4.0]), read_series([5.0])])
+    >>> joined.ids, joined.lengths
+    (('series', 'series'), array([2, 1]))
+    """
+
+    def joined(part: Callable[[SeriesSet], Iterable[Any]]) -> tuple[Any, ...]:
+        return tuple(itertools.chain.from_iterable(map(part, sets)))
+
+    first = sets[0]
+    return replace(
+        first,
+        ids=joined(lambda each: each.ids),
+        starts=joined(lambda each: each.starts),
+        y=joined(lambda each: each.y),
+        covariates={name: joined(lambda each, name=name: each.covariates[name]) for name in first.covariates},
+        static={name: joined(lambda each, name=name: each.static[name]) for name in first.static},
+        notes=joined(lambda each: each.notes),
+    )
 
 
 def read_series(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -142,7 +141,7 @@ class Forecaster(ForecasterSettings, Job[ForecasterPredictor]):
         Raises:
             DataError: The data cannot be read, or a future covariate does not reach the end of the horizon.
         """
-        series = self._read_histories(data, future_data)
+        series = self.predictor.read_histories(data, future_data)
         return to_native(with_names_of_data(self.predictor.forecast(series), series.names), data)
 
     def sample_paths(
@@ -185,17 +184,9 @@ class Forecaster(ForecasterSettings, Job[ForecasterPredictor]):
         >>> totals = paths.groupby("path")["y"].sum()  # over the six steps
         >>> lower, upper = totals.quantile([0.1, 0.9])  # the 80 % interval of the total
         """
-        series = self._read_histories(data, future_data)
+        series = self.predictor.read_histories(data, future_data)
         paths = path_frame(self.predictor, series, num_paths, seed)
         return to_native(with_names_of_data(paths, series.names), data)
-
-    def _read_histories(self, data: Any, future_data: Any | None) -> SeriesSet:
-        """Data to forecast, with a warning if their history is short."""
-        series = self.predictor.read(data, future_data)
-        warning = self.predictor.short_history(series)
-        if warning:
-            warnings.warn(warning, stacklevel=3)
-        return series
 
     def to_text(self, predictions: Any) -> str:
         """The forecasts as CSV; numbers read back equal."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from lstmkit.data.series.forecast_frames import forecast_frame
 from lstmkit.data.series.forecast_windows import Windows, without_overlap
 from lstmkit.data.series.history import History
 from lstmkit.data.series.placement import check_future_covariates
-from lstmkit.data.series.series_set import SeriesSet
+from lstmkit.data.series.series_set import SeriesSet, join_series
 from lstmkit.data.series.time_split import (
     REGULAR_SEASON_THRESHOLD,
     ForecastExamples,
@@ -126,6 +127,13 @@ class ForecasterPredictor(SeriesHistories, WindowForecasts, Predictor[Forecaster
     def read(self, data: Any, future_data: Any | None = None) -> SeriesSet:
         """A file or object as series of the frequency that was fitted. Raises DataError."""
         return read_forecast_series(self.settings, data, self.window_plan.freq, future_data)
+
+    def read_histories(self, data: Any, future_data: Any | None = None) -> SeriesSet:
+        """:meth:`read` of data to forecast; it warns of a short history."""
+        series = self.read(data, future_data)
+        if warning := self.short_history(series):
+            warnings.warn(warning, stacklevel=3)
+        return series
 
     def windows(self, examples: ForecastWindows) -> Windows:
         """Encoded windows with targets, ready to be batched."""
@@ -271,9 +279,22 @@ class ForecasterPredictor(SeriesHistories, WindowForecasts, Predictor[Forecaster
         Raises:
             DataError: A future covariate does not reach the end of the horizon.
         """
-        check_future_covariates(series, self.settings.future_covariates, self.settings.horizon)
-        origins = np.stack([np.arange(len(series)), series.lengths], axis=1)
-        return self.forecast_from(series, origins).drop(columns=["cutoff", "y"])
+        (frame,) = self.forecast_each([series])
+        return frame
+
+    def forecast_each(self, sets: Sequence[SeriesSet]) -> list[pd.DataFrame]:
+        """:meth:`forecast` of several sets of series; the network runs once for all of them."""
+        for series in sets:
+            check_future_covariates(series, self.settings.future_covariates, self.settings.horizon)
+        ends = [np.stack([np.arange(len(series)), series.lengths], axis=1) for series in sets]
+        joined = join_series(sets)
+        quantiles = self.quantiles(joined, np.stack([np.arange(len(joined)), joined.lengths], axis=1))
+        parts = np.split(quantiles, np.cumsum([len(series) for series in sets])[:-1])
+        frames = (
+            forecast_frame(series, origins, part, self.settings.levels, "forecast")
+            for series, origins, part in zip(sets, ends, parts, strict=True)
+        )
+        return [frame.drop(columns=["cutoff", "y"]) for frame in frames]
 
     def forecast_from(self, series: SeriesSet, origins: Origins) -> pd.DataFrame:
         """Forecasts from ``origins (N, 2)``, beside actual values: ``unique_id, cutoff, ds, y, forecast, …``."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from lstmkit.data.series.forecast_frames import with_names_of_data
 from lstmkit.data.tables.table import frame_of_rows
 from lstmkit.jobs.forecaster.predictor import ForecasterPredictor
 from lstmkit.jobs.serving import JsonForm, Row, Serving
@@ -23,6 +26,7 @@ def serving(predictor: ForecasterPredictor) -> Serving:
     return Serving(
         JsonForm(list[Row] if needs_rows else list[Row] | list[float], rows, _series),
         data_options={"future_data": future} if settings.future_covariates else {},
+        predict_each=partial(_predict_each, predictor),
     )
 
 
@@ -30,6 +34,13 @@ def _series(data: list[Any]) -> Any:
     if data and not isinstance(data[0], dict):
         return np.array(data, dtype=np.float64)
     return frame_of_rows(data, "the data")
+
+
+def _predict_each(predictor: ForecasterPredictor, data: Sequence[Any], future_data: Any | None = None) -> list[Any]:
+    """The forecasts of several tables: each is read by itself, and the network runs once for all."""
+    sets = [predictor.read_histories(table, future_data) for table in data]
+    frames = predictor.forecast_each(sets)
+    return [with_names_of_data(frame, series.names) for frame, series in zip(frames, sets, strict=True)]
 
 
 def _example(predictor: ForecasterPredictor) -> list[Row]:
