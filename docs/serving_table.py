@@ -13,7 +13,7 @@ NAMES = {
     "classifier": "classifier of short questions",
     "forecaster": "forecaster, 24 hours with three covariates",
     "detector": "step of an anomaly detector, WebSocket",
-    "classifier_frozen": "classifier, with `gc.freeze`",
+    "detector_real_time": "step of an anomaly detector, real-time priority",
 }
 
 
@@ -22,12 +22,10 @@ def section(result: dict[str, Any]) -> str:
     cases = [(NAMES[name], load) for name, loads in result["loads"].items() for load in loads]
     cases += [("classifier, one by one (`--max-batch 1`)", load) for load in result["classifier_one_by_one"]]
     libraries = ", ".join(f"{name} {version}" for name, version in result["libraries"].items())
-    repeated = result.get("repeated", "")
     lines = [
         f"Measured on {result['date']} with {result['cpu']}, {result['cores']}, over the loopback "
         "(`benchmarks/serving.py`). The client asks again as soon as it has an answer, so with many connections the "
         f"latency is that of a full queue. Python {result['python']}, torch {result['torch']}, {libraries}.",
-        *(["", repeated] if repeated else []),
         "",
         "| run | connections | seconds | requests per second | p50, ms | p99, ms | memory, MB: start, end |",
         "|---|--:|--:|--:|--:|--:|--:|",
