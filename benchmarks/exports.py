@@ -148,11 +148,11 @@ def recipe_row(name: str, minutes: float, folder: Path) -> dict[str, Any]:
     torch.set_num_threads(1)
     rows: dict[str, Any] = {}
     labels: list[str] = []
-    for name, quantize in (("job", "none"), ("job int8", "int8")):
-        job.export(folder / name, "safetensors", quantize=quantize)
-        found, seconds = _labels(lstmkit.load(folder / name), examples)
+    for key, quantize in (("job", "none"), ("job int8", "int8")):
+        job.export(folder / key, "safetensors", quantize=quantize)
+        found, seconds = _labels(lstmkit.load(folder / key), examples)
         labels = labels or found
-        rows[name] = {**_scores(found, true, size(folder / name), seconds), "same labels": _fraction(found, labels)}
+        rows[key] = {**_scores(found, true, size(folder / key), seconds), "same labels": _fraction(found, labels)}
     for quantize in ("none", "int8"):
         job.export(folder / quantize, quantize=quantize)
         command = [sys.executable, "-c", WITHOUT_TORCH, folder / quantize, folder / "data.npz", json.dumps(options)]
@@ -187,11 +187,21 @@ def in_folder(work: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
     return row
 
 
+def replaced(rows: list[dict[str, Any]], others: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
+    """The rows, with those of the same name among the others in their place."""
+    named = {row[key]: row for row in (*rows, *others)}
+    return [*named.values()]
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="cases and recipes; by default all")
     parser.add_argument("--minutes", type=float, default=2.0, help="longest training of a recipe")
-    parser.add_argument("--record", action="store_true", help="write results/exports.json, for docs/export.md")
+    parser.add_argument(
+        "--record",
+        action="store_true",
+        help="write the rows to results/exports.json",
+    )
     given = parser.parse_args()
     names = [name for name in CASES if name.partition(":")[0] in runtime.job_names()]
     cases = [in_folder(lambda f, n=n: job_row(n, f)) for n in names if not given.only or n in given.only]
@@ -199,5 +209,10 @@ if __name__ == "__main__":
         in_folder(lambda f, n=n: recipe_row(n, given.minutes, f)) for n in RECIPES if not given.only or n in given.only
     ]
     if given.record:
-        about = {**machine.describe(1, 0), "cases": cases, "recipes": scored}
+        before = json.loads(RECORD.read_text(encoding="utf-8")) if given.only else {"cases": [], "recipes": []}
+        about = {
+            **machine.describe(1, 0),
+            "cases": replaced(before["cases"], cases, "case"),
+            "recipes": replaced(before["recipes"], scored, "recipe"),
+        }
         RECORD.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")

@@ -222,28 +222,30 @@ def fitted(server: Server, case: str, **options: Any) -> Run:
 # ---- from a file to an export ----------------------------------------------------------------------------------------
 
 
-def test_a_forecast_on_a_phone_from_drop_to_export(server: Server, browser: Any, tmp_path: Path):
+@pytest.mark.parametrize("width", [360, pytest.param(1280, marks=pytest.mark.complete)])
+def test_a_forecast_from_drop_to_export(width: int, server: Server, browser: Any, tmp_path: Path):
     """Drop a file, see it drawn, train, read the report, try the model, look inside, download it."""
-    set_width(browser, 360)
+    set_width(browser, width)
     browser.get(server.address)
-    assert "There are no runs yet." in text_of(browser)
-    assert_good(browser, 360)
+    assert ("There are no runs yet." in text_of(browser)) == (not server.workspace.runs())
+    assert_good(browser, width)
     find(browser, "a[href='/fit/forecaster']").click()
-    assert_good(browser, 360)
+    assert_good(browser, width)
     browser.execute_script(DROP, "sales.csv", sales())
-    until(lambda: "/fit/forecaster/sales-1" in browser.current_url)
+    until(lambda: "/fit/forecaster/sales-" in browser.current_url)
     until(lambda: find(browser, ".plot").get_attribute("data-drawn"))
     assert "120 rows, 2 columns" in text_of(browser)
     chosen = [find(browser, f"[name={name}]").get_attribute("value") for name in ("time_col", "target_col")]
     assert chosen == ["date", "sales"], "the columns are guessed"
-    assert_good(browser, 360)
+    assert_good(browser, width)
     fill(browser, TINY)
     press(browser, "Train")
-    until(lambda: "/runs/forecaster-1" in browser.current_url)
+    until(lambda: "/runs/forecaster-" in browser.current_url)
+    run = browser.current_url.rpartition("/")[2]
     assert "training" in find(browser, "h1").text
     until(lambda: "finished" in find(browser, "h1").text, PATIENCE)
     assert "SeasonalNaive" in text_of(browser)
-    assert_good(browser, 360)
+    assert_good(browser, width)
 
     browser.switch_to.frame(find(browser, "iframe"))
     assert "lstmkit forecaster" in find(browser, "h1").text
@@ -254,16 +256,16 @@ def test_a_forecast_on_a_phone_from_drop_to_export(server: Server, browser: Any,
     until(lambda: "answer=1" in browser.current_url)
     assert find(browser, "img.figure").get_property("naturalWidth") > 500
     assert "2024-04-30" in text_of(browser)
-    assert_good(browser, 360)
+    assert_good(browser, width)
 
     press(browser, "Look inside")
     until(lambda: len(browser.find_elements("css selector", ".maps .plot[data-drawn]")) == 6)
-    assert_good(browser, 360)
+    assert_good(browser, width)
     press(browser, "Find matching places")
     until(lambda: browser.find_elements("css selector", ".matches li svg"))
-    assert_good(browser, 360)
+    assert_good(browser, width)
 
-    status, archive = server.ask("GET", "/runs/forecaster-1/download/run", {"Host": server.host})
+    status, archive = server.ask("GET", f"/runs/{run}/download/run", {"Host": server.host})
     assert status == 200
     with zipfile.ZipFile(io.BytesIO(archive)) as zipped:
         zipped.extractall(tmp_path / "run")
@@ -272,7 +274,10 @@ def test_a_forecast_on_a_phone_from_drop_to_export(server: Server, browser: Any,
     assert_nothing_from_outside(browser, server)
 
 
-def test_a_forecast_with_the_keyboard_alone_stopped_and_resumed(server: Server, browser: Any, tmp_path: Path):
+@pytest.mark.parametrize("width", [1280, pytest.param(360, marks=pytest.mark.complete)])
+def test_a_forecast_with_the_keyboard_alone_stopped_and_resumed(
+    width: int, server: Server, browser: Any, tmp_path: Path
+):
     """Tab, arrows, Enter and Space do everything; a stop keeps the best weights; a resumed run goes on."""
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
@@ -292,7 +297,7 @@ def test_a_forecast_with_the_keyboard_alone_stopped_and_resumed(server: Server, 
                 return
         raise AssertionError("the keyboard does not reach it")
 
-    set_width(browser, 1280)
+    set_width(browser, width)
     browser.get(server.address)
     key(Keys.TAB)
     assert focused().text == "Skip to the content"
@@ -302,31 +307,33 @@ def test_a_forecast_with_the_keyboard_alone_stopped_and_resumed(server: Server, 
     tab_to(lambda e: e.get_attribute("id") == "files")
     (tmp_path / "long.csv").write_text(sales(400), encoding="utf-8")
     focused().send_keys(str(tmp_path / "long.csv"))  # what the file dialog of the system gives
-    until(lambda: "/fit/forecaster/long-1" in browser.current_url)
-    assert_good(browser, 1280)
+    until(lambda: "/fit/forecaster/long-" in browser.current_url)
+    assert_good(browser, width)
     for name, value in {**TINY, "epochs": "5000"}.items():
         tab_to(lambda e, name=name: e.get_attribute("name") == name)
         key(Keys.CONTROL, "a", Keys.NULL, value)
     tab_to(lambda e: e.text == "Train")
     key(Keys.ENTER)
-    until(lambda: "/runs/forecaster-2" in browser.current_url)
+    until(lambda: "/runs/forecaster-" in browser.current_url)
+    run = browser.current_url.rpartition("/")[2]
+    history = server.workspace.run(run).model_folder / "history.csv"
     until(lambda: find(browser, "#loss .legend"), PATIENCE)
     until(lambda: re.search(r"Training: \d+ %.*At most \d+ (s|min|h)", text_of(browser), re.DOTALL))
-    assert_good(browser, 1280)
+    assert_good(browser, width)
     tab_to(lambda e: e.text == "Stop and keep the best weights")
     key(Keys.ENTER)
     until(lambda: "stopped early" in find(browser, "h1").text, PATIENCE)
     assert "SeasonalNaive" in text_of(browser)
-    assert_good(browser, 1280)
+    assert_good(browser, width)
     tab_to(lambda e: e.text == "Resume the training")
     key(Keys.SPACE)
     until(lambda: "training" in find(browser, "h1").text, PATIENCE)
-    rows = len((server.workspace.run("forecaster-2").model_folder / "history.csv").read_text().splitlines())
+    rows = len(history.read_text().splitlines())
     until(lambda: "Training: " in text_of(browser), PATIENCE)
     tab_to(lambda e: e.text.startswith("Stop"))
     key(Keys.ENTER)
     until(lambda: "stopped early" in find(browser, "h1").text, PATIENCE)
-    assert len((server.workspace.run("forecaster-2").model_folder / "history.csv").read_text().splitlines()) >= rows
+    assert len(history.read_text().splitlines()) >= rows
 
     tab_to(lambda e: e.text == "Look inside")
     key(Keys.ENTER)
@@ -340,14 +347,14 @@ def test_a_forecast_with_the_keyboard_alone_stopped_and_resumed(server: Server, 
     tab_to(lambda e: e.text == "Take the step of the player")
     key(Keys.ENTER)
     assert find(browser, "#start").get_attribute("value") == "2"
-    assert_good(browser, 1280)
+    assert_good(browser, width)
 
-    browser.get(f"{server.address}/compare")
-    assert {find(browser, f"#{name}").get_attribute("value") for name in "ab"} == {"forecaster-1", "forecaster-2"}
+    browser.get(f"{server.address}/compare?a=forecaster-1&b={run}")
+    assert [find(browser, f"#{name}").get_attribute("value") for name in "ab"] == ["forecaster-1", run]
     assert "The runs have different data" in text_of(browser)
     assert "--epochs\n" not in text_of(browser)
     assert "5000" in text_of(browser)
-    assert_good(browser, 1280)
+    assert_good(browser, width)
     assert_nothing_from_outside(browser, server)
 
 
