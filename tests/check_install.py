@@ -19,7 +19,7 @@ import torch
 import lstmkit
 
 #: Extras that are not enough for any job: nothing else, or libraries beside the layers.
-WITHOUT_JOBS = ("", "export", "tensorboard", "gpu")
+WITHOUT_JOBS = ("", "export", "keras", "tensorboard", "gpu")
 
 
 def check_layers(native: bool) -> str:
@@ -64,6 +64,16 @@ def check_onnx() -> str:
     return "ONNX Runtime runs an exported layer"
 
 
+def check_keras() -> str:
+    """Write a Keras file and read it again."""
+    layer, x = lstmkit.LSTM(5, 8, batch_first=True), torch.randn(1, 4, 5)
+    with tempfile.TemporaryDirectory() as folder:
+        path = lstmkit.export_keras(layer, Path(folder, "layer.keras"))
+        read = lstmkit.import_keras(path)
+    torch.testing.assert_close(read(x), layer(x)[0])
+    return "a Keras file is written and read"
+
+
 def cases_of(extra: str) -> list[str]:
     """Names of the cases in ``job_cases.py`` that an extra is enough for."""
     from job_cases import CASES, extra_of
@@ -93,6 +103,8 @@ def main() -> None:
     checked = [check_layers(options.native), check_command_line(options.extra)]
     if options.extra in ("export", "all"):
         checked.append(check_onnx())
+    if options.extra in ("keras", "all"):
+        checked.append(check_keras())
     if options.extra not in WITHOUT_JOBS:
         for name in cases_of(options.extra):
             fit_case(name)
