@@ -130,6 +130,7 @@ class AnomalySettings(JobSettings):
         default=500,
         group="decoding",
         low=50,
+        high=1_000_000,
         only_with={"threshold_method": ADAPTIVE},
     )
     pruning: float = setting(
