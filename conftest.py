@@ -2,6 +2,7 @@
 
 ``--complete`` runs every test. A normal run leaves out tests marked ``complete`` and runs a sample of the cases marked
 ``sampled``. ``--one-in N`` runs one test in N. A hash of the test's name decides, so the sample is always the same.
+``@sampled(3, each="name")`` also runs the first case of each value of ``name``, so that no job or layer is left out.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "complete: runs only with --complete")
-    config.addinivalue_line("markers", "sampled(n): one case in n runs, and the first; all of them with --complete")
+    config.addinivalue_line(
+        "markers",
+        "sampled(n, each=''): one case in n runs, and the first (of each value of the parameter `each`); "
+        "all of them with --complete",
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -28,7 +33,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     whole = config.getoption("--complete") or any("::" in argument for argument in config.args)
     first = {}
     for item in items:
-        first.setdefault((item.parent, getattr(item, "originalname", item.name)), item)
+        first.setdefault(_group(item), item)
     firsts = {id(item) for item in first.values()}
 
     def chosen(item: pytest.Item) -> bool:
@@ -50,6 +55,14 @@ def _examples_run_in_a_folder_of_their_own(request: pytest.FixtureRequest) -> No
     """The files that examples in docstrings and pages write are not left in the tree."""
     if isinstance(request.node, pytest.DoctestItem):
         request.getfixturevalue("monkeypatch").chdir(request.getfixturevalue("tmp_path"))
+
+
+def _group(item: pytest.Item) -> tuple[object, ...]:
+    """What items have in common of which the first one runs: their function, and a parameter that ``sampled`` names."""
+    sampled = item.get_closest_marker("sampled")
+    each = sampled.kwargs.get("each") if sampled else None
+    value = repr(item.callspec.params[each]) if each and isinstance(item, pytest.Function) else ""
+    return item.parent, getattr(item, "originalname", item.name), value
 
 
 def _in_sample(item: pytest.Item, n: int) -> bool:
