@@ -1,13 +1,19 @@
 """Settings and fixtures for all tests."""
 
+import functools
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 
+from job_cases import fitted
 from lstmkit.data import batch
+from lstmkit.jobs.base import Job
 from lstmkit.ops.cpu.kernels import extension
 
 collect_ignore = ["data"]  # what made it needs other libraries
@@ -34,6 +40,37 @@ if extension is not None and (name := os.environ.get("LSTMKIT_ISA")):
 def pytest_report_header() -> str:
     kernels = "not installed" if extension is None else extension.name()
     return f"CPU: torch {torch.backends.cpu.get_cpu_capability()}, extension {kernels}"
+
+
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write a placeholder instead of the report page, which takes longer than everything else."""
+    monkeypatch.setattr(Job, "write_report", lambda self, path, examples: path.write_text("report"))
+
+
+@pytest.fixture(scope="session")
+def exported_case(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Gives the folder of a case's ONNX export, made once for all processes of a run. Copy it to change it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def folder(name: str) -> Path:
+        path = shared / f"export-{name.replace(':', '-')}"
+        with FileLock(f"{path}.lock"):
+            if not path.exists():
+                fitted(name).export(path)
+        return path
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def onnx_functions_parsed_once() -> Iterator[None]:
+    """onnxscript parses the source of its 500 functions for every graph, 0.4 s each: with this once in a process."""
+    apis: Any = pytest.importorskip("torch.onnx._internal._lazy_import").onnxscript_apis
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(apis, "get_torchlib_ops", functools.cache(apis.get_torchlib_ops))
+        yield
 
 
 @pytest.fixture(params=extension.names() if extension else [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -467,6 +468,12 @@ def extra_of(name: str) -> str:
 
 def make(name: str, **options: Any) -> Job:
     return job_class(name.partition(":")[0])(**{**TINY, **CASES[name].settings, **options})
+
+
+@functools.cache
+def fitted(name: str, ensemble_size: int = 1) -> Job:
+    """The job of a case, fitted without a run folder. All tests of a process share it: do not change it."""
+    return make(name, ensemble_size=ensemble_size).fit(CASES[name].data())
 
 
 def case_name(job: Job) -> str:

@@ -25,6 +25,8 @@ from lstmkit.ops.call import Call, Pass, Result
 onnx = pytest.importorskip("onnx", reason="ONNX export needs the extra export")
 onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX export needs the extra export")
 
+pytestmark = pytest.mark.usefixtures("onnx_functions_parsed_once")
+
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 STANDARD = {"", "ai.onnx"}  #: Domains of operators that every ONNX runtime has.
 
@@ -79,8 +81,13 @@ class Cells(nn.Module):
         return found
 
 
-@pytest.mark.sampled(4)
-@pytest.mark.parametrize("kind", CELLS)
+#: Cells of a normal run: each operator of ONNX, and a cell without one. The others take several seconds each.
+QUICK_CELLS = ("lstm", "gru", "rnn_relu", "lstm_full_gates")
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[] if kind in QUICK_CELLS else pytest.mark.complete) for kind in CELLS]
+)
 def test_every_cell_is_the_same_in_onnx_runtime(kind: str, tmp_path: Path):
     """With and without lengths, initial state and zoneout."""
     module = Cells(few_options(kind))
@@ -112,8 +119,9 @@ class Layers(nn.Module):
         return found
 
 
-@pytest.mark.sampled(3)
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "LSTM" else pytest.mark.complete) for name in LAYERS]
+)
 def test_every_option_of_a_layer_is_the_same_in_onnx_runtime(name: str, tmp_path: Path):
     module = Layers(name)
     example = {"x": torch.zeros(2, 3, 3), "lengths": torch.tensor([3, 2])}

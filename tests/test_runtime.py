@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ import pandas as pd
 import pytest
 import torch
 
-from job_cases import CASES, make
+from job_cases import CASES, fitted, make
 from lstmkit import runtime
 from lstmkit.decoding import generation
 from lstmkit.errors import DataError, ModelFileError, SettingError, UserError
@@ -30,6 +33,10 @@ from same_answers import assert_same, torch_noise, without_ties
 
 pytest.importorskip("onnx", reason="ONNX export needs the extra export")
 pytest.importorskip("onnxruntime", reason="ONNX export needs the extra export")
+
+pytestmark = pytest.mark.usefixtures("onnx_functions_parsed_once")
+
+ExportedCase = Callable[[str], Path]  #: :func:`conftest.exported_case`
 
 #: Options of predict with which the answers do not depend on random numbers.
 DETERMINISTIC: dict[str, dict[str, Any]] = {
@@ -73,8 +80,8 @@ def case_data(data: Any, options: dict[str, Any]) -> Any:
     return data.assign(**{name: np.arange(len(data)) % 7 * 1.0 for name in names}) if names else data
 
 
-@pytest.fixture
-def no_random_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def no_random_paths() -> Iterator[None]:
     """The recursive forecaster draws the location of each distribution, plus a part of the spread by path."""
 
     class Drawn:
@@ -90,8 +97,10 @@ def no_random_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     def draw(family: str, parameters: np.ndarray, scale: float, rng: np.random.Generator) -> np.ndarray:
         return parameters[:, 0] + parameters[:, 1] * np.linspace(-1, 1, len(parameters))
 
-    monkeypatch.setattr(DistributionHead, "distribution", lambda *arguments: Drawn(*arguments))
-    monkeypatch.setattr(forecaster, "draw", draw)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DistributionHead, "distribution", lambda *arguments: Drawn(*arguments))
+        patch.setattr(forecaster, "draw", draw)
+        yield
 
 
 CASES_AND_OPTIONS = [
@@ -101,19 +110,23 @@ CASES_AND_OPTIONS = [
 ]
 
 
-@pytest.mark.sampled(3)
-@pytest.mark.usefixtures("no_random_paths")
+@pytest.mark.sampled(20, each="name")
 @pytest.mark.parametrize(("name", "options"), CASES_AND_OPTIONS)
-def test_an_exported_job_gives_the_answers_of_the_job(name: str, options: dict[str, Any], tmp_path: Path):
-    case = CASES[name]
-    job = make(name, **options).fit(case_data(case.data(), options))
+def test_an_exported_job_gives_the_answers_of_the_job(
+    name: str, options: dict[str, Any], exported_case: ExportedCase, tmp_path: Path
+):
+    case, folder = CASES[name], tmp_path / "export"
+    if options:
+        job = make(name, **options).fit(case_data(case.data(), options))
+        assert sorted(job.export(folder)) == sorted(folder.iterdir())
+    else:
+        job, folder = fitted(name), exported_case(name)
     other = case_data(case.other(), options)
     predict = {**case.predict_options, **DETERMINISTIC.get(name, {})}
-    files = job.export(tmp_path / "export")
-    assert sorted(tmp_path.joinpath("export").iterdir()) == sorted(files)
     data, own = runtime_data(job, name, other)
-    answers = runtime.load(tmp_path / "export").predict(data, **predict, **own)
-    assert_same(*without_ties(answers, job.to_records(job.predict(other, **predict))))
+    with no_random_paths():
+        answers = runtime.load(folder).predict(data, **predict, **own)
+        assert_same(*without_ties(answers, job.to_records(job.predict(other, **predict))))
 
 
 def test_every_job_has_a_runtime():
@@ -153,29 +166,25 @@ def test_every_runtime_is_imported_without_torch():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", JSON_DATA)
-def test_an_exported_job_runs_without_torch(name: str, tmp_path: Path):
+def test_an_exported_job_runs_without_torch(name: str, exported_case: ExportedCase):
     case, options = CASES[name], DETERMINISTIC.get(name, {})
-    job = make(name).fit(case.data())
-    job.export(tmp_path / "export")
+    job, folder = fitted(name), exported_case(name)
     data, own = runtime_data(job, name, case.other())
-    arguments = [str(tmp_path / "export"), json.dumps(data), json.dumps(options | own)]
+    arguments = [str(folder), json.dumps(data), json.dumps(options | own)]
     command = [sys.executable, "-c", WITHOUT_TORCH + ANSWERS, *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert_same(json.loads(done.stdout), job.to_records(job.predict(case.other(), **options)))
+    assert_same(*without_ties(json.loads(done.stdout), job.to_records(job.predict(case.other(), **options))))
 
 
 # ---- bad input -------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+@pytest.fixture
+def exported(exported_case: ExportedCase) -> dict[str, bytes]:
     """The files of an exported classifier."""
-    folder = tmp_path_factory.mktemp("exported") / "export"
-    job = make("classifier").fit(CASES["classifier"].data())
-    return {path.name: path.read_bytes() for path in job.export(folder)}
+    return {path.name: path.read_bytes() for path in exported_case("classifier").iterdir()}
 
 
 def written(files: dict[str, bytes], folder: Path) -> Path:
@@ -250,8 +259,8 @@ def test_a_folder_without_an_export_is_refused(tmp_path: Path):
         runtime.load(tmp_path)
 
 
-def test_an_export_replaces_an_export_and_nothing_else(tmp_path: Path):
-    job = make("classifier").fit(CASES["classifier"].data())
+def test_an_export_replaces_an_export_and_nothing_else(exported_case: ExportedCase, tmp_path: Path):
+    job = fitted("classifier")
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="has other files"):
         job.export(tmp_path)
@@ -259,8 +268,8 @@ def test_an_export_replaces_an_export_and_nothing_else(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is a file"):
         job.export(tmp_path / "file")
-    for _ in range(2):
-        job.export(tmp_path / "export")
+    shutil.copytree(exported_case("classifier"), tmp_path / "export")
+    job.export(tmp_path / "export")
 
 
 @pytest.mark.parametrize(
@@ -275,9 +284,8 @@ def test_an_export_replaces_an_export_and_nothing_else(tmp_path: Path):
     ids=str,
 )
 def test_an_argument_out_of_range_is_refused(arguments: dict[str, Any], phrase: str, tmp_path: Path):
-    job = make("classifier").fit(CASES["classifier"].data())
     with pytest.raises(UserError, match=phrase):
-        job.export(tmp_path / "export", **arguments)
+        fitted("classifier").export(tmp_path / "export", **arguments)
     assert not (tmp_path / "export").exists()
 
 
@@ -297,10 +305,9 @@ def test_new_images_from_the_same_noise_are_the_same(tmp_path: Path):
         generator.predict(2, label="cat")
 
 
-def test_a_melody_is_harmonized_as_the_job_does(tmp_path: Path):
-    job = make("music_composer", embedding_size=5, nade_hidden_size=3).fit(CASES["music_composer"].data())
-    job.export(tmp_path / "export")
-    pieces, composer = CASES["music_composer"].other(), runtime.load(tmp_path / "export")
+def test_a_melody_is_harmonized_as_the_job_does(exported_case: ExportedCase):
+    job, composer = fitted("music_composer"), runtime.load(exported_case("music_composer"))
+    pieces = CASES["music_composer"].other()
     options = {"condition": "melody", "temperature": 0.0}
     assert_same(composer.predict(pieces, **options), job.to_records(job.predict(pieces, **options)))
     for piece, record in zip(pieces, composer.predict(pieces, condition="melody", seed=1), strict=True):

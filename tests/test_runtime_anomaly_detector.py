@@ -21,6 +21,8 @@ from lstmkit.runtime.sensors import read_sensors
 pytest.importorskip("onnx", reason="ONNX export needs the extra export")
 pytest.importorskip("onnxruntime", reason="ONNX export needs the extra export")
 
+pytestmark = pytest.mark.usefixtures("onnx_functions_parsed_once")
+
 
 def columns_of(frame: pd.DataFrame) -> dict[str, list[Any]]:
     """A frame as the runtime takes it: dates as text, missing values as None."""

@@ -26,6 +26,8 @@ from lstmkit.runtime.series import read_series as read_columns
 pytest.importorskip("onnx", reason="ONNX export needs the extra export")
 pytest.importorskip("onnxruntime", reason="ONNX export needs the extra export")
 
+pytestmark = pytest.mark.usefixtures("onnx_functions_parsed_once")
+
 FREQUENCIES = (
     "D", "2D", "h", "36h", "15min", "s", "B", "3B", "W-SUN", "W-WED", "2W-MON", "MS", "2MS", "ME", "QS-JAN", "2QS-OCT",
     "QE-DEC", "QE-FEB", "YS-JAN", "YE-JUN", "BMS", "BME", "BQS-JAN", "BQE-DEC", "BYS-JAN", "BYE-MAR",

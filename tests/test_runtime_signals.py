@@ -22,7 +22,10 @@ from same_answers import assert_same, torch_noise
 pytest.importorskip("onnx", reason="ONNX export needs the extra export")
 pytest.importorskip("onnxruntime", reason="ONNX export needs the extra export")
 
-pytestmark = pytest.mark.filterwarnings("ignore:low confidence")  # the networks are hardly trained
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:low confidence"),  # the networks are hardly trained
+    pytest.mark.usefixtures("onnx_functions_parsed_once"),
+]
 
 RATE = 4000  # Hz
 LEARNS = {"lr": 0.02, "epochs": 25, "steps_per_epoch": 8, "hidden_size": 16, "dropout": 0.0}  # a few letters
