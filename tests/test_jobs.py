@@ -18,7 +18,7 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
-from job_cases import CASES, case_name, make, predict_records, without_sum
+from job_cases import CASES, case_name, fitted, make, predict_records, without_sum
 from lstmkit import Transcriber, look, settings
 from lstmkit.errors import DataError, ModelFileError, SettingError, UserError
 from lstmkit.jobs import job_class, job_names, load
@@ -82,12 +82,6 @@ def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """A job fitted into a run folder. Copy the folder to change it."""
     folder = tmp_path_factory.mktemp(request.param.replace(":", "_")) / "run"
     return make(request.param).fit(CASES[request.param].data(), run=folder), folder
-
-
-@pytest.fixture
-def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Write a placeholder instead of the report page, which takes longer than everything else."""
-    monkeypatch.setattr(Job, "write_report", lambda self, path, examples: path.write_text("report"))
 
 
 @pytest.fixture
@@ -176,7 +170,7 @@ def test_an_unfitted_job_asks_for_fit_or_load(name: str, tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4, each="name")
 @every_case
 @pytest.mark.parametrize(
     "options", [{"cell": cell} for cell in CELLS] + [{"ensemble_size": 2}, {"num_layers": 2}], ids=str
@@ -209,7 +203,7 @@ def test_settings_of_one_job_are_saved(name: str, options: dict[str, Any], tmp_p
 @every_case
 def test_predictions_have_text_records_files_and_a_figure(name: str, tmp_path: Path):
     """Predictions give text, JSON records, files and a figure; predicting does not change the data."""
-    job, data = make(name).fit(CASES[name].data()), CASES[name].data()
+    job, data = fitted(name), CASES[name].data()
     predictions = job.predict(data)
     assert job.to_text(predictions).strip()
     assert json.loads(json.dumps(job.to_records(predictions), allow_nan=False))
@@ -242,7 +236,7 @@ def test_the_same_seed_gives_the_same_weights(name: str):
 @every_case
 def test_evaluate_compares_the_model_with_baselines(name: str):
     """The model is the first row, baselines follow, every metric has a direction, and the result is JSON."""
-    evaluation = make(name).fit(CASES[name].data()).evaluate(CASES[name].data())
+    evaluation = fitted(name).evaluate(CASES[name].data())
     assert len(evaluation.table) >= 2
     assert {*evaluation.directions} == {*evaluation.table.columns} - {"model"}
     assert (
@@ -410,13 +404,23 @@ def test_the_report_lists_the_settings_that_count(finished: tuple[Job, Path]):
     assert not {settings.declared(type(job))[name].metadata["group"] for name in names} & others
 
 
+@pytest.mark.usefixtures("no_report")
 def test_resuming_a_finished_run_changes_nothing(copied: tuple[Job, Path]):
-    """Neither a file nor a prediction changes."""
+    """Neither a file nor a prediction changes. The next test has the report."""
     job, run = copied
     before = contents(run)
     resumed = make(case_name(job)).fit(CASES[case_name(job)].data(), run=run, resume=True)
     assert same(resumed, job)
     assert predict_records(resumed) == predict_records(job)
+    assert {**contents(run), "report.html": before["report.html"]} == before
+
+
+@pytest.mark.sampled(4)
+def test_resuming_a_finished_run_writes_the_same_report(copied: tuple[Job, Path]):
+    job, run = copied
+    before = contents(run)
+    (run / "report.html").unlink()
+    make(case_name(job)).fit(CASES[case_name(job)].data(), run=run, resume=True)
     assert contents(run) == before
 
 
@@ -426,11 +430,10 @@ def test_resuming_a_finished_run_changes_nothing(copied: tuple[Job, Path]):
 def test_a_run_stopped_between_epochs_resumes_to_the_same_weights(name: str, error: BaseException, tmp_path: Path):
     """Ctrl-C in the second seed leaves a usable model, a kill leaves none; resuming gives the same bits."""
     data, run = CASES[name].data(), tmp_path / "run"
-    uninterrupted = make(name, ensemble_size=2).fit(data)
     stop = StopAt("training 2/2", 3, error)
     if isinstance(error, KeyboardInterrupt):
         make(name, ensemble_size=2).fit(data, run=run, progress=stop)
-        assert not same(load(run), uninterrupted)
+        assert not same(load(run), fitted(name, 2))
         assert json.loads((run / "metrics.json").read_text())["training"] == ["all epochs done", "interrupted"]
     else:
         with pytest.raises(Killed):
@@ -438,8 +441,8 @@ def test_a_run_stopped_between_epochs_resumes_to_the_same_weights(name: str, err
         with pytest.raises(ModelFileError, match="stopped before its model was saved: fit again with resume=True"):
             load(run)
     resumed = make(name, ensemble_size=2).fit(data, run=run, resume=True)
-    assert same(resumed, uninterrupted)
-    assert same(load(run), uninterrupted)
+    assert same(resumed, fitted(name, 2))
+    assert same(load(run), fitted(name, 2))
     assert len(pd.read_csv(run / "history.csv")) == 6
     assert json.loads((run / "metrics.json").read_text())["training"] == ["all epochs done", "all epochs done"]
 
@@ -454,7 +457,7 @@ def test_a_run_stopped_in_its_first_epoch_has_no_model(name: str, tmp_path: Path
     assert is_unfinished(run)
     with pytest.raises(ModelFileError, match="fit again with resume=True"):
         load(run)
-    assert same(make(name).fit(data, run=run, resume=True), make(name).fit(data))
+    assert same(make(name).fit(data, run=run, resume=True), fitted(name))
 
 
 @pytest.mark.usefixtures("no_report")
@@ -463,7 +466,7 @@ def test_a_seed_stopped_in_its_first_epoch_is_left_out(name: str, tmp_path: Path
     """If the second of two seeds completed no epoch, the first seed alone is the model."""
     data = CASES[name].data()
     stopped = make(name, ensemble_size=2).fit(data, run=tmp_path / "run", progress=StopAt("training 2/2", 1))
-    assert same(stopped, make(name).fit(data))
+    assert same(stopped, fitted(name))
     assert predict_records(load(tmp_path / "run")) == predict_records(stopped)
     assert json.loads((tmp_path / "run/metrics.json").read_text())["training"] == ["all epochs done", "interrupted"]
 
@@ -486,7 +489,7 @@ def test_a_crash_while_the_model_is_saved_leaves_no_model(name: str, tmp_path: P
     with pytest.raises(ModelFileError, match="fit again with resume=True"):
         load(run)
     make(name).fit(data, run=run, resume=True)
-    assert same(load(run), make(name).fit(data))
+    assert same(load(run), fitted(name))
 
 
 @pytest.mark.usefixtures("no_report")
@@ -680,7 +683,7 @@ def test_a_description_with_a_missing_value_is_refused(copied: tuple[Job, Path])
         assert load_error(copied[1]), place
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6, each="garbage")
 @pytest.mark.parametrize("garbage", [None, "garbage", -1, 0, 10**30, [[]], {"a": 1}], ids=str)
 def test_garbage_in_a_description_gives_a_one_line_error(garbage: Any, copied: tuple[Job, Path]):
     """Garbage at any place gives a one-line error on loading or on predicting, or has no effect."""
