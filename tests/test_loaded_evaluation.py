@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -12,38 +11,36 @@ import pytest
 from job_cases import CASES, make, predict_records
 from lstmkit.errors import DataError
 from lstmkit.jobs import load
-from lstmkit.jobs.base import Job
-
-every_case = pytest.mark.parametrize("name", list(CASES))
+from lstmkit.jobs.base import Evaluation, Job
 
 
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder for a run; its report page, which takes longer than everything else, is not drawn."""
-    monkeypatch.setattr(Job, "write_report", lambda self, path, examples: path.write_text("report"))
-    return tmp_path / "run"
+@pytest.fixture(scope="module", params=list(CASES))
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Job, Path, Evaluation]:
+    """The name of a case, its fitted job, the run folder, and the scores of the fitted job. Do not change them."""
+    run = tmp_path_factory.mktemp("case") / "run"
+    with pytest.MonkeyPatch.context() as patch:  # the report page takes longer than everything else
+        patch.setattr(Job, "write_report", lambda self, path, examples: path.write_text("report"))
+        job = make(request.param).fit(CASES[request.param].data(), run=run)
+    return request.param, job, run, evaluated(job, request.param)
 
 
-def evaluated(job: Job, name: str) -> Any:
+def evaluated(job: Job, name: str) -> Evaluation:
     return job.evaluate(CASES[name].data())
 
 
-@every_case
-def test_with_its_training_data_a_loaded_model_has_the_same_table(name: str, run: Path):
+def test_with_its_training_data_a_loaded_model_has_the_same_table(case: tuple[str, Job, Path, Evaluation]):
     """``load(run, train=…)`` gives every row and score that the fitted job gives, and leaves the model as it is."""
-    fitted = make(name).fit(CASES[name].data(), run=run)
-    expected = evaluated(fitted, name)
+    name, fitted, run, expected = case
     assert expected.missing_baselines == ()
     loaded = load(run, train=CASES[name].data())
     pd.testing.assert_frame_equal(evaluated(loaded, name).table, expected.table, rtol=1e-6)
     assert predict_records(loaded) == predict_records(fitted)
 
 
-@every_case
-def test_without_it_the_missing_baselines_are_named(name: str, run: Path):
+def test_without_it_the_missing_baselines_are_named(case: tuple[str, Job, Path, Evaluation]):
     """Rows are left out only with a note; then no row is marked as the best, and the headline compares nothing."""
-    fitted = make(name).fit(CASES[name].data(), run=run)
-    expected, actual = evaluated(fitted, name), evaluated(load(run), name)
+    name, _, run, expected = case
+    actual = evaluated(load(run), name)
     if actual.table.notna().sum().sum() == expected.table.notna().sum().sum():
         assert actual.missing_baselines == ()
         return
@@ -55,9 +52,8 @@ def test_without_it_the_missing_baselines_are_named(name: str, run: Path):
     json.dumps(actual.to_json(), allow_nan=False)
 
 
-@every_case
-def test_other_training_data_are_refused(name: str, run: Path):
+def test_other_training_data_are_refused(case: tuple[str, Job, Path, Evaluation]):
     """Baselines are never fitted to other data than the model."""
-    make(name).fit(CASES[name].data(), run=run)
+    name, _, run, _ = case
     with pytest.raises(DataError, match="not the data that the run was fitted to"):
         load(run, train=CASES[name].other())
