@@ -466,19 +466,26 @@ def test_gradient_flow_needs_one_direction_and_steps():
 # ---- the page ------------------------------------------------------------------------------------------------------
 
 
+def page_example() -> ExampleSequence:
+    labels, notes = [f"w{t}" for t in range(30)], {"early": np.arange(30) < 10}
+    return ExampleSequence(sequence(), name="a text", labels=labels, values=np.arange(30.0), annotations=notes)
+
+
 @pytest.mark.parametrize("name", LAYERS)
-def test_page_of_every_cell(name: str, tmp_path: Path):
-    labels = [f"w{t}" for t in range(30)]
-    notes = {"early": np.arange(30) < 10}
-    example_sequence = ExampleSequence(
-        sequence(), name="a text", labels=labels, values=np.arange(30.0), annotations=notes
-    )
-    shown = write_inspection_page(tmp_path / "look.html", layer_of(name), example_sequence)
-    titles = [section.title for section in shown]
+def test_sections_of_every_cell(name: str):
+    shown = sections(layer_of(name), [page_example()])
     gated = [] if name in ("rnn", "relu") else ["Memory half-life", "Saturation"]
     ends = ["Unit activations", "Correlation with annotations", "Input attribution", "One step of the cell"]
-    assert titles == ["Gates", *gated, *ends]
+    assert [section.title for section in shown] == ["Gates", *gated, *ends]
     assert all(section.table is not None for section in shown), "every figure has a data table"
+
+
+@pytest.mark.sampled(4)
+@pytest.mark.parametrize("name", LAYERS)
+def test_page_of_every_cell(name: str, tmp_path: Path):
+    """The sections with their figures drawn, which takes seconds."""
+    shown = write_inspection_page(tmp_path / "look.html", layer_of(name), page_example())
+    assert [s.title for s in shown] == [s.title for s in sections(layer_of(name), [page_example()])]
     page = (tmp_path / "look.html").read_text()
     assert page.count("<img") == len(shown) - 1
     assert not re.search("https?:", page), "the page is self-contained"
