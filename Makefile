@@ -58,10 +58,10 @@ demo: $(READY)
 	@$(BIN)/lstmkit demo
 
 test: $(READY)
-	@$(BIN)/pytest -n 2 --durations 8
+	@$(BIN)/pytest -n 2 --dist worksteal --durations 8
 
 test-all: $(READY)
-	@$(BIN)/pytest -n 2 --durations 8 --complete
+	@$(BIN)/pytest -n 2 --dist worksteal --durations 8 --complete
 
 # A file that fails is kept in build/fuzz.
 FUZZ ?= 1000000
