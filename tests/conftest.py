@@ -11,9 +11,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from job_cases import fitted
 from lstmkit.data import batch
-from lstmkit.jobs.base import Job
 from lstmkit.ops.cpu.kernels import extension
 
 collect_ignore = ["data"]  # what made it needs other libraries
@@ -45,12 +43,14 @@ def pytest_report_header() -> str:
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Write a placeholder instead of the report page, which takes longer than everything else."""
-    monkeypatch.setattr(Job, "write_report", lambda self, path, examples: path.write_text("report"))
+    monkeypatch.setattr("lstmkit.jobs.base.Job.write_report", lambda self, path, examples: path.write_text("report"))
 
 
 @pytest.fixture(scope="session")
 def exported_case(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Gives the folder of a case's ONNX export, made once for all processes of a run. Copy it to change it."""
+    from job_cases import fitted  # needs libraries that the layers do not
+
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
