@@ -441,7 +441,7 @@ def test_export_writes_a_folder_that_the_runtime_answers_from(cli: Cli, here: Pa
 @pytest.mark.parametrize(
     ("args", "phrase"),
     [
-        ("run -o out --format h5", "format must be one of onnx, torch, got 'h5'"),
+        ("run -o out --format h5", "format must be one of onnx, torch, safetensors, got 'h5'"),
         ("run -o out --quantize int4", "quantize must be one of none, int8, got 'int4'"),
         ("run -o out --opset 3", "opset must be 17 to 23, got 3"),
         ("run -o run", "run has other files: give a new folder for the export"),

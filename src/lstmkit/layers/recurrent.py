@@ -469,7 +469,7 @@ class RecurrentLayer(nn.Module):
 
     def _check_inference(self, tensors: Sequence[Tensor]) -> None:
         if self.training:
-            raise ValueError("a layer with 8-bit weights is for inference: call eval() first")
+            raise ValueError("a layer with 8-bit weights is for inference: call layer.eval() first")
         if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
             raise ValueError("a layer with 8-bit weights has no gradients: call it in torch.no_grad()")
 
