@@ -2,7 +2,7 @@
 
 ``--complete`` runs every test. A normal run leaves out tests marked ``complete`` and runs a sample of the cases marked
 ``sampled``. ``--one-in N`` runs one test in N. A hash of the test's name decides, so the sample is always the same.
-``@sampled(3, each="name")`` also runs the first case of each value of ``name``, so that no job or layer is left out.
+``@sampled(3, each=("name",))`` also runs the first case of each value of ``name``, so that no job or layer is left out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "complete: runs only with --complete")
     config.addinivalue_line(
         "markers",
-        "sampled(n, each=''): one case in n runs, and the first (of each value of the parameter `each`); "
+        "sampled(n, each=()): one case in n runs, the first, and the first of each value of the parameters `each`; "
         "all of them with --complete",
     )
 
@@ -33,7 +33,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     whole = config.getoption("--complete") or any("::" in argument for argument in config.args)
     first = {}
     for item in items:
-        first.setdefault(_group(item), item)
+        for group in _groups(item):
+            first.setdefault(group, item)
     firsts = {id(item) for item in first.values()}
 
     def chosen(item: pytest.Item) -> bool:
@@ -57,12 +58,14 @@ def _examples_run_in_a_folder_of_their_own(request: pytest.FixtureRequest) -> No
         request.getfixturevalue("monkeypatch").chdir(request.getfixturevalue("tmp_path"))
 
 
-def _group(item: pytest.Item) -> tuple[object, ...]:
-    """What items have in common of which the first one runs: their function, and a parameter that ``sampled`` names."""
+def _groups(item: pytest.Item) -> list[tuple[object, ...]]:
+    """Groups of items of which the first one runs: its function, and that for each parameter that ``sampled`` names."""
     sampled = item.get_closest_marker("sampled")
-    each = sampled.kwargs.get("each") if sampled else None
-    value = repr(item.callspec.params[each]) if each and isinstance(item, pytest.Function) else ""
-    return item.parent, getattr(item, "originalname", item.name), value
+    function = item.parent, getattr(item, "originalname", item.name)
+    if sampled is None or not isinstance(item, pytest.Function):
+        return [function]
+    parameters = item.callspec.params
+    return [function, *((*function, name, repr(parameters[name])) for name in sampled.kwargs.get("each", ()))]
 
 
 def _in_sample(item: pytest.Item, n: int) -> bool:

@@ -58,7 +58,7 @@ def newer(frame: pd.DataFrame, fitted: Forecaster) -> pd.DataFrame:
 def test_newer_data_alone_have_the_scores_of_fit(tmp_path: Path, freq, tz, options):
     """The test part alone, judged by the saved model, has the table that ``fit`` wrote, baselines included."""
     frame = sales(freq=freq, tz=tz)
-    fitted = tiny(test_windows=2, **options).fit(frame, run=tmp_path / "run")
+    fitted = tiny(**options).fit(frame, run=tmp_path / "run")
     assert fitted.evaluation is not None
     found = load(tmp_path / "run").evaluate(newer(frame, fitted))
     assert np.isfinite(found.table["MASE"]).all()
@@ -80,7 +80,7 @@ def test_data_after_the_test_have_no_gap_before_them():
 def test_models_without_a_history_load_and_judge_what_they_are_given(tmp_path: Path):
     """As those of version 0.1: the state has no histories and no scales."""
     frame = sales()
-    fitted = tiny(test_windows=2).fit(frame, run=tmp_path / "run")
+    fitted = tiny().fit(frame, run=tmp_path / "run")
     path = tmp_path / "run" / "model.json"
     description = without_sum(path)
     state = next(

@@ -26,8 +26,11 @@ import lstmkit
 from job_cases import CASES, make, predict_records
 from lstmkit import GRU, LSTM, RNN, UserError, quantize
 from lstmkit.cells import INT8_SCALES, CellSpec
-from lstmkit.int8 import int8_linear, quantize_matrix, quantize_rows
+from lstmkit.errors import SettingError
+from lstmkit.int8 import dequantize_matrix, int8_linear, quantize_matrix, quantize_rows
 from lstmkit.layers.recurrent import RecurrentLayer
+from lstmkit.look.inspection_page import sections
+from lstmkit.look.traces import ExampleSequence
 from lstmkit.ops import dispatch
 from lstmkit.ops.call import Call, Pass
 from lstmkit.ops.cpu import kernels
@@ -229,6 +232,31 @@ def test_a_quantized_layer_is_saved_copied_and_compiled(make_layer: Callable[[],
     assert bytes_of[1] < 0.5 * bytes_of[0]
 
 
+@every_layer
+def test_gradients_are_those_of_the_rounded_weights(make_layer: Callable[[], RecurrentLayer]):
+    """If an input requires a gradient, the layer is the one whose weights were rounded."""
+    layer, x = make_layer().eval(), torch.randn(2, 4, 5)
+    small = quantize(layer)
+    with torch.no_grad():
+        for name, weight in small.named_parameters():
+            if weight.dtype == torch.int8:
+                scale = getattr(small, name.replace("weight", "scale"))
+                getattr(layer, name).copy_(dequantize_matrix(weight, scale))
+    leaves = [x.clone().requires_grad_(), x.clone().requires_grad_()]
+    for one, leaf in zip((layer, small), leaves, strict=True):
+        one(leaf)[0].square().sum().backward()
+    assert_close(*(leaf.grad for leaf in leaves))
+    assert_close(small(leaves[1])[0], small(x)[0], atol=UNITS, rtol=0)
+
+
+@every_layer
+def test_a_quantized_layer_is_looked_into(make_layer: Callable[[], RecurrentLayer]):
+    """Gates, attribution by gradients, and one step of the cell with its projections."""
+    layer, example = make_layer(), ExampleSequence(torch.randn(1, 9, 5))
+    shown, of_layer = sections(quantize(layer), [example]), sections(layer, [example])
+    assert [section.title for section in shown] == [section.title for section in of_layer]
+
+
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # by torch.compile itself
 def test_a_compiled_quantized_layer_gives_the_same():
     small, x = quantize(LSTM(3, 20)), torch.randn(6, 2, 3)
@@ -242,14 +270,10 @@ def test_other_dtypes_run_on_the_reference():
 
 
 def test_a_quantized_layer_is_for_inference():
-    """Training mode, gradients and computed weights are refused."""
-    small, x = quantize(LSTM(3, 4)), torch.zeros(2, 1, 3, requires_grad=True)
-    with pytest.raises(ValueError, match=r"no gradients: call it in torch\.no_grad"):
-        small(x)
-    with torch.no_grad():
-        small(x)
+    """Training mode and computed weights are refused."""
+    small, x = quantize(LSTM(3, 4)), torch.zeros(2, 1, 3)
     with pytest.raises(ValueError, match=r"for inference: call layer\.eval"):
-        small.train()(x.detach())
+        small.train()(x)
     with pytest.raises(ValueError, match="Linear has no LSTM, GRU or RNN"):
         quantize(nn.Linear(2, 2))
     computed = parametrizations.weight_norm(LSTM(3, 4), "weight_hh_l0")
@@ -285,6 +309,7 @@ def test_a_quantized_job_answers_and_is_saved(name: str, tmp_path: Path):
     assert predict_records(lstmkit.load(tmp_path / "small")) == answers
     job.save(tmp_path / "saved")
     assert predict_records(lstmkit.load(tmp_path / "saved")) == answers
+    assert len(job.evaluate(CASES[name].data()).table) >= 2
     with pytest.raises(UserError, match="in 8 bits cannot be exported"):
         job.export(tmp_path / "onnx")
 
@@ -296,3 +321,28 @@ def test_an_export_in_safetensors_is_the_model(tmp_path: Path):
     assert predict_records(lstmkit.load(tmp_path / "model")) == predict_records(job)
     with pytest.raises(UserError, match="has other files"):
         job.export(tmp_path / "model", "safetensors")
+    (tmp_path / "onnx").mkdir()
+    (tmp_path / "onnx" / "export.json").write_text("{}")  # as an export in another format
+    with pytest.raises(UserError, match="has other files"):
+        job.export(tmp_path / "onnx", "safetensors")
+
+
+def test_a_job_with_weights_that_are_not_finite_is_not_quantized(tmp_path: Path):
+    job = make("tagger", epochs=1).fit(CASES["tagger"].data())
+    layer = next(part for part in job.network.modules() if isinstance(part, RecurrentLayer))
+    nn.init.constant_(layer.weight_hh_l0, torch.nan)
+    for refused in (job.quantize, lambda: job.export(tmp_path / "small", "safetensors", quantize="int8")):
+        with pytest.raises(UserError, match="not all finite"):
+            refused()
+    assert not (tmp_path / "small").exists()
+
+
+def test_8_bit_weights_do_not_learn(tmp_path: Path):
+    """Neither as the start of another fit nor in dynamic evaluation."""
+    for name in ("transcriber", "language_model"):
+        make(name, epochs=1).fit(CASES[name].data()).export(tmp_path / name, "safetensors", quantize="int8")
+    with pytest.raises(SettingError, match="weights in 8 bits, which do not learn"):
+        make("transcriber", init_from=str(tmp_path / "transcriber")).fit(CASES["transcriber"].data())
+    model = lstmkit.load(tmp_path / "language_model")
+    with pytest.raises(SettingError, match="use dynamic_eval_lr=0"):
+        model.evaluate(CASES["language_model"].data(), dynamic_eval_lr=0.1)

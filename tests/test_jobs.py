@@ -170,7 +170,7 @@ def test_an_unfitted_job_asks_for_fit_or_load(name: str, tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.sampled(4, each="name")
+@pytest.mark.sampled(4, each=("name", "options"))
 @every_case
 @pytest.mark.parametrize(
     "options", [{"cell": cell} for cell in CELLS] + [{"ensemble_size": 2}, {"num_layers": 2}], ids=str
@@ -684,7 +684,7 @@ def test_a_description_with_a_missing_value_is_refused(copied: tuple[Job, Path])
 
 
 @pytest.mark.filterwarnings("ignore:the list.* no item of the catalog:UserWarning")  # a changed name of an item
-@pytest.mark.sampled(6, each="garbage")
+@pytest.mark.sampled(3, each=("garbage", "finished"))
 @pytest.mark.parametrize("garbage", [None, "garbage", -1, 0, 10**30, [[]], {"a": 1}], ids=str)
 def test_garbage_in_a_description_gives_a_one_line_error(garbage: Any, copied: tuple[Job, Path]):
     """Garbage at any place gives a one-line error on loading or on predicting, or has no effect."""

@@ -110,7 +110,7 @@ CASES_AND_OPTIONS = [
 ]
 
 
-@pytest.mark.sampled(20, each="name")
+@pytest.mark.sampled(20, each=("name",))
 @pytest.mark.parametrize(("name", "options"), CASES_AND_OPTIONS)
 def test_an_exported_job_gives_the_answers_of_the_job(
     name: str, options: dict[str, Any], exported_case: ExportedCase, tmp_path: Path
@@ -175,7 +175,9 @@ def test_an_exported_job_runs_without_torch(name: str, exported_case: ExportedCa
     command = [sys.executable, "-c", WITHOUT_TORCH + ANSWERS, *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert_same(*without_ties(json.loads(done.stdout), job.to_records(job.predict(case.other(), **options))))
+    answers, expected = json.loads(done.stdout), job.to_records(job.predict(case.other(), **options))
+    # Two summaries of one text have the same score to the last bit.
+    assert_same(*(without_ties(answers, expected) if name == "summarizer" else (answers, expected)))
 
 
 # ---- bad input -------------------------------------------------------------------------------------------------------

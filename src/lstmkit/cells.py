@@ -145,6 +145,11 @@ def project_state(spec: CellSpec, p: Params, h: Tensor) -> Tensor:
     return _affine(spec, h, p, "hh")
 
 
+def project_output(p: Params, h: Tensor) -> Tensor:
+    """The projected output of an LSTM: ``(..., H) -> (..., P)``."""
+    return _linear(h, p, "hr")
+
+
 def _affine(spec: CellSpec, x: Tensor, p: Params, which: str) -> Tensor:
     bias = p.get(f"bias_{which}")
     if not spec.layer_norm:
@@ -190,7 +195,7 @@ def _lstm(
     out = F.layer_norm(c, (spec.hidden_size,), p["weight_ln_c"], p["bias_ln_c"]) if spec.layer_norm else c
     h = o * squash_out(out)
     if spec.proj_size:
-        h = _linear(h, p, "hr")
+        h = project_output(p, h)
     gates = {"input": i, "forget": f, "candidate": g, "output": o}
     return (h, c), {name: gates[name] for name in spec.cell.gates}
 

@@ -47,6 +47,11 @@ def quantize_matrix(weight: Tensor) -> tuple[Tensor, Tensor]:
     return integers.to(torch.int8), scales.squeeze(-1)
 
 
+def dequantize_matrix(weight: Tensor, scale: Tensor) -> Tensor:
+    """The numbers ``(rows, columns)`` that a matrix of :func:`quantize_matrix` stands for."""
+    return weight.to(scale.dtype) * scale[:, None]
+
+
 def int8_linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x Wᵀ + bias`` with rounded ``x (..., columns)`` and the matrix of :func:`quantize_matrix`: ``(..., rows)``."""
     integers, scale_x = quantize_rows(x)

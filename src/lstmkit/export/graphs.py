@@ -223,14 +223,20 @@ def check_arguments(folder: Path, format: str, quantize: str, opset: int) -> Non
         raise UserError(f"quantize={quantize!r} is for the formats onnx and safetensors, got the format torch")
     if opset not in OPSETS:
         raise UserError(f"opset must be {OPSETS[0]} to {OPSETS[-1]}, got {opset}")
-    check_folder(folder)
+    check_folder(folder, replaces=format != "safetensors")
 
 
-def check_folder(folder: Path) -> None:
-    """Raise UserError unless an export may be written into the folder: it is missing or empty, or holds an export."""
+def check_folder(folder: Path, *, replaces: bool = True) -> None:
+    """Raise UserError unless an export may be written into the folder.
+
+    Args:
+        folder: It is missing or empty, or holds an earlier export.
+        replaces: Whether it may hold an earlier export.
+    """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: give a folder for the export")
-    if folder.is_dir() and not (folder / DESCRIPTION).exists() and any(folder.iterdir()):
+    may_be_replaced = replaces and (folder / DESCRIPTION).exists()
+    if folder.is_dir() and not may_be_replaced and any(folder.iterdir()):
         raise UserError(f"{folder} has other files: give a new folder for the export")
 
 

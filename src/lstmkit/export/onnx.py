@@ -6,10 +6,7 @@ IR folds what does not depend on the input, such as the order of the gates in th
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lstmkit.errors import UserError, one_line
-from lstmkit.export.recording import dynamic_dimensions, first_cause, layer_or_module, recorded
+from lstmkit.export.recording import dynamic_dimensions, first_cause, layer_or_module, quiet, recorded
 from lstmkit.libraries import imports_of
 from lstmkit.ops import dispatch
 from lstmkit.training.checkpoint import write_bytes
@@ -99,7 +96,7 @@ def onnx_model(
         from lstmkit.export import onnx_layers
     name = type(getattr(module, "exported", module)).__name__
     dimensions = dynamic_dimensions(inputs, dynamic)
-    with recorded(module), _quiet(), dispatch.recorded_by(onnx_layers.run):
+    with recorded(module), quiet("torch.onnx", "onnxscript", "onnx_ir"), dispatch.recorded_by(onnx_layers.run):
         try:
             program = torch.onnx.export(
                 module,
@@ -141,19 +138,3 @@ def _fixed_dimensions(proto: Any, dynamic: Mapping[str, Sequence[str | None]]) -
         for symbol, dimension in zip(dynamic.get(node.name, ()), node.type.tensor_type.shape.dim, strict=False)
         if symbol and not dimension.dim_param
     ]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No warnings and log lines of the exporter about itself."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

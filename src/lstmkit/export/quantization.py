@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any
 
+from lstmkit.export.recording import quiet
 from lstmkit.libraries import imports_of
 
 _OPERATORS = ("LSTM", "MatMul", "Gather")  # of large weights; others would only lose digits
@@ -27,16 +26,10 @@ def quantized(model: Any) -> Any:
         import onnx
         from onnxruntime.quantization import QuantType, quantize_dynamic
     model.graph.ClearField("value_info")  # shapes of weights that the tool transposes, as it makes MatMul of Gemm
-    logger = logging.getLogger()
-    level = logger.level
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logger.setLevel(logging.ERROR)  # it advises on the root logger to prepare the model
-        try:
-            path = Path(folder) / "quantized.onnx"
-            quantize_dynamic(
-                model, path, op_types_to_quantize=list(_OPERATORS), per_channel=True, weight_type=QuantType.QInt8
-            )
-        finally:
-            logger.setLevel(level)
+    # The tool advises on the root logger to prepare the model.
+    with tempfile.TemporaryDirectory() as folder, quiet(""):
+        path = Path(folder) / "quantized.onnx"
+        quantize_dynamic(
+            model, path, op_types_to_quantize=list(_OPERATORS), per_channel=True, weight_type=QuantType.QInt8
+        )
         return onnx.load(path)

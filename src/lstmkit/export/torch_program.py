@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lstmkit.errors import UserError, one_line
-from lstmkit.export.recording import dynamic_dimensions, first_cause, layer_or_module, recorded
+from lstmkit.export.recording import dynamic_dimensions, first_cause, layer_or_module, quiet, recorded
 from lstmkit.export.scan import scan_pass
 from lstmkit.ops import dispatch
 from lstmkit.ops.call import Call, Result
@@ -68,8 +66,7 @@ def torch_program(
     named = dynamic_dimensions(inputs, dynamic)  # whose ranges torch finds itself
     dimensions = tuple(dict.fromkeys(of_input, torch.export.Dim.DYNAMIC) for of_input in named)
     recorder = _with_kernels if kernels else _with_scans
-    with recorded(module), warnings.catch_warnings(), dispatch.recorded_by(recorder):
-        warnings.simplefilter("ignore")
+    with recorded(module), quiet("torch.export"), dispatch.recorded_by(recorder):
         # Some modules are recorded only if equal sizes are checked when the program runs, and torch 2.13 cannot load
         # some programs that check them.
         with suppress(RuntimeError, ValueError):
@@ -93,21 +90,8 @@ def _program(
     )
     content = io.BytesIO()
     torch.export.save(program, content)
-    with _quiet():
-        torch.export.load(io.BytesIO(content.getvalue()))
+    torch.export.load(io.BytesIO(content.getvalue()))
     return content.getvalue()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No log of torch about a program that it cannot load."""
-    log = logging.getLogger("torch.export")
-    level = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
 
 
 def _with_scans(call: Call) -> Result:

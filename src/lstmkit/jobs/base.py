@@ -30,8 +30,7 @@ from lstmkit.jobs.model_card import CardData, model_card
 from lstmkit.jobs.predictor import Predictor, device_named
 from lstmkit.jobs.settings import JobSettings
 from lstmkit.jobs.validation_scores import ValidationScores
-from lstmkit.layers.quantization import has_int8_weights, quantize_
-from lstmkit.layers.quantization import quantize as quantize_weights
+from lstmkit.layers.quantization import has_int8_weights
 from lstmkit.look.traces import ExampleSequence
 from lstmkit.models.base import Model
 from lstmkit.plots.training import training_curve
@@ -489,7 +488,7 @@ class Job(JobSettings, ABC, Generic[P]):
         """Write the networks of the fitted job, with what their use needs, for other programs.
 
         Args:
-            path: A folder, new or with an earlier export.
+            path: A folder, new or with an earlier export; new for ``"safetensors"``.
             format: ``"onnx"`` for :mod:`lstmkit.runtime`, ``"torch"`` for ``torch.export.load``, or
                 ``"safetensors"`` for :func:`lstmkit.load`: the model alone, as :meth:`save` writes it.
             quantize: ``"int8"`` for weights in 8 bits, in the formats ``"onnx"`` and ``"safetensors"``.
@@ -505,8 +504,7 @@ class Job(JobSettings, ABC, Generic[P]):
         """
         check_arguments(Path(path), format, quantize, opset)
         if format == "safetensors":
-            predictor = copy.copy(self.predictor)
-            predictor.model = quantize_weights(self.model) if quantize == "int8" else self.model
+            predictor = self.predictor.quantized() if quantize == "int8" else self.predictor
             return sorted(predictor.save(path).iterdir())
         if has_int8_weights(self.model):
             raise UserError("weights in 8 bits cannot be exported: load the run again and export with quantize=int8")
@@ -522,10 +520,7 @@ class Job(JobSettings, ABC, Generic[P]):
         Raises:
             UserError: The job is not fitted, or weights are not finite.
         """
-        try:
-            quantize_(self.model)
-        except ValueError as err:
-            raise UserError(str(err)) from err
+        self._predictor = self.predictor.quantized()
         return self
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing_extensions import Self
 from lstmkit import settings as settings_module
 from lstmkit.errors import SettingError, UserError
 from lstmkit.jobs.settings import JobSettings
-from lstmkit.layers.quantization import quantize_
+from lstmkit.layers.quantization import quantize, quantize_
 from lstmkit.models.base import Ensemble, Model
 from lstmkit.training import checkpoint
 from lstmkit.version import __version__
@@ -87,6 +88,19 @@ class Predictor(ABC, Generic[S]):
     def device(self) -> torch.device:
         """The device that ``settings.device`` names."""
         return device_named(self.settings.device)
+
+    def quantized(self) -> Self:
+        """A copy whose recurrent layers have weights in 8 bits, see :func:`lstmkit.quantize`.
+
+        Raises:
+            UserError: There is no trained model yet, or weights are not finite.
+        """
+        predictor = copy.copy(self)
+        try:
+            predictor.model = quantize(self.model)
+        except ValueError as err:
+            raise UserError(str(err)) from err
+        return predictor
 
     def save(self, path: str | Path) -> Path:
         """Write the model's folder: ``weights.safetensors`` and ``model.json``."""

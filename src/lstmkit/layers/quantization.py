@@ -17,7 +17,8 @@ def quantize(module: Module) -> Module:
 
     Weight matrices take a quarter of the memory. Small batches of wide layers are faster, since the time goes into
     reading weights; the arithmetic is in :mod:`lstmkit.int8`. Biases, peepholes, normalization and states stay as they
-    are, and so do other modules. Copies run, stream and trace; they have no gradients and are not exported.
+    are, and so do other modules. Copies run, stream and trace. Their weights do not learn, and they are not exported.
+    If an input or state requires a gradient, activations are not rounded.
 
     Args:
         module: A layer of lstmkit, or a module that contains some.

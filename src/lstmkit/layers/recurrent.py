@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from lstmkit.cells import INT8_SCALES, CellSpec, State
-from lstmkit.int8 import quantize_matrix
+from lstmkit.int8 import dequantize_matrix, quantize_matrix
 from lstmkit.layers.state import LayerState, autocast_dtype
 from lstmkit.layers.stream import Stream
 from lstmkit.ops import dispatch
@@ -393,8 +393,8 @@ class RecurrentLayer(nn.Module):
     ) -> tuple[Tensor, LayerState, list[Result]]:
         steps, lengths, unbatched = self._check_input(x, lengths)
         initial = self._initial_state(state, steps, unbatched)
-        if self.is_quantized:
-            self._check_inference((steps, *(s for states in initial for s in states)))
+        if self.is_quantized and self.training:
+            raise ValueError("a layer with 8-bit weights is for inference: call layer.eval() first")
         results: list[Result] = []
         for layer in range(self.num_layers):
             result = dispatch.run(self._call(layer, steps, initial, lengths, trace), self.backend)
@@ -425,6 +425,8 @@ class RecurrentLayer(nn.Module):
         spec, directions = self.specs[layer], range(self.num_directions)
         states = initial[layer * self.num_directions : (layer + 1) * self.num_directions]
         weights = [self.weights(layer, d) for d in directions]
+        if spec.int8 and _needs_gradients(x, states):  # rounding the activations has no gradient
+            spec, weights = replace(spec, int8=False), [_dequantized(by_name) for by_name in weights]
         if (dtype := autocast_dtype(x)) is not None:
             x = x.to(dtype)
             states = [tuple(s.to(dtype) for s in state) for state in states]
@@ -466,12 +468,6 @@ class RecurrentLayer(nn.Module):
         name = "scale_ih" if self.is_quantized else "weight_ih"
         weight = self._parameters.get(f"{name}_l0")
         return self.weights(0, 0)[name] if weight is None else weight
-
-    def _check_inference(self, tensors: Sequence[Tensor]) -> None:
-        if self.training:
-            raise ValueError("a layer with 8-bit weights is for inference: call layer.eval() first")
-        if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-            raise ValueError("a layer with 8-bit weights has no gradients: call it in torch.no_grad()")
 
     # ---- checks --------------------------------------------------------------------------------------------------
 
@@ -547,6 +543,17 @@ def _bernoulli_mask(probability: float, shape: tuple[int, ...], like: Tensor) ->
     else:
         bits = torch.empty(**options).random_(-(2**63), None)
     return (bits.view(torch.int16)[:count] < round(probability * 2**16) - 2**15).to(like.dtype).view(shape)
+
+
+def _needs_gradients(x: Tensor, states: Sequence[State]) -> bool:
+    return torch.is_grad_enabled() and any(t.requires_grad for t in (x, *(s for state in states for s in state)))
+
+
+def _dequantized(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of one layer and direction with matrices in the dtype of their scales."""
+    scales = {matrix: weights[scale] for matrix, scale in INT8_SCALES.items() if scale in weights}
+    found = {name: w for name, w in weights.items() if name not in INT8_SCALES.values()}
+    return found | {name: dequantize_matrix(weights[name], scale) for name, scale in scales.items()}
 
 
 def _stack_states(states: tuple[Tensor, ...]) -> Tensor:

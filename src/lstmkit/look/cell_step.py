@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lstmkit.cells import CellSpec, Params, State, project_input, project_state
+from lstmkit.cells import CellSpec, Params, State, project_input, project_output, project_state
 from lstmkit.errors import UserError
 from lstmkit.layers.recurrent import RecurrentLayer, TraceWindow
 from lstmkit.look.traces import ExampleSequence, LayerKey, captured_calls, evaluation_mode
@@ -111,7 +111,7 @@ def _cell_step_at(layer: RecurrentLayer, key: LayerKey, window: TraceWindow, t: 
     if spec.layer_norm or spec.proj_size:
         cell, output = _gated_output(spec, params, {name: gate[0, t] for name, gate in window.gates.items()}, before)
         normalized = float(cell[unit]) if spec.layer_norm and "cell" in previous else None
-        projected = float(params["weight_hr"][unit] @ output) if unit < spec.proj_size else None
+        projected = float(project_output(params, output)[unit]) if unit < spec.proj_size else None
     unit_values = _UnitValues(spec, projections, computed, previous, peepholes, normalized, projected)
     values, equations = _EQUATION_BUILDERS[spec.kind](unit_values)
     if layer.zoneout:

@@ -54,6 +54,17 @@ class Model(nn.Module, ABC):
     def step(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Compute one decoding step, ``(B, F) -> (B, outputs)``, and the new state."""
 
+    def stream(self) -> Callable[[Tensor], Tensor]:
+        """A function that computes the next decoding step, ``(B, F) -> (B, outputs)``, and keeps the state."""
+        state: State | None = None
+
+        def step(inputs: Tensor) -> Tensor:
+            nonlocal state
+            outputs, state = self.step(inputs, state)
+            return outputs
+
+        return step
+
 
 class Ensemble(Model):
     """An ensemble of models trained with different seeds, whose outputs are averaged; itself a model.
@@ -87,6 +98,11 @@ class Ensemble(Model):
     def step(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """The mean of the members' outputs at one decoding step, and the tuple of their states."""
         return self._mean([m.step(inputs, s) for m, s in self._with_states(state)])
+
+    def stream(self) -> Callable[[Tensor], Tensor]:
+        """The mean of the members' outputs at each call."""
+        steps = [member.stream() for member in self.members]  # type: ignore[operator]
+        return lambda inputs: torch.stack([step(inputs) for step in steps]).mean(0)
 
     def _with_states(self, state: State | None) -> list[tuple[Any, State]]:
         return list(zip(self.members, state or [None] * len(self.members), strict=True))

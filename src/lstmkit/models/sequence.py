@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -58,6 +59,18 @@ class SequenceModel(Model):
     def step(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         outputs, state = self(inputs.unsqueeze(1), state)
         return outputs[:, 0], state
+
+    def stream(self) -> Callable[[Tensor], Tensor]:
+        """As in :class:`Model`, by :meth:`RecurrentLayer.stream` of the trunk."""
+        trunk = self.trunk.stream()
+
+        def step(inputs: Tensor) -> Tensor:
+            one = inputs.unsqueeze(1)
+            features = trunk(self.encoder(one)[:, 0]).unsqueeze(1)
+            outputs = self.head(features)
+            return (outputs if self.shortcut is None else outputs + self.shortcut(one, features))[:, 0]
+
+        return step
 
 
 class SequenceClassifier(Model):

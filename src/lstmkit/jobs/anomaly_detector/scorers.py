@@ -6,8 +6,8 @@ Legend: T steps, C scored channels, F channels that the model reads (scored chan
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
-from typing import Protocol, cast
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from lstmkit.data.series.sensor_values import sliding_windows, trailing_windows
 from lstmkit.decoding.anomaly_scores import MAX_CHUNK_STEPS, prediction_errors
 from lstmkit.jobs.anomaly_detector.settings import AnomalySettings
 from lstmkit.models.autoencoder import Autoencoder
-from lstmkit.models.base import Ensemble, Model
+from lstmkit.models.base import Model
 from lstmkit.models.sequence import SequenceModel
 from lstmkit.modules.heads import StepRegressionHead
 from lstmkit.modules.trunk import build_trunk
@@ -119,8 +119,7 @@ class PredictionErrorScorer:
 class _StreamingPredictionError:
     def __init__(self, model: Model, horizon: int) -> None:
         self.device = next(model.eval().parameters()).device
-        members = cast(Iterable[SequenceModel], model.members if isinstance(model, Ensemble) else [model])
-        self.members = [(member.trunk.stream(), member.head) for member in members]
+        self.predict_next = model.stream()
         self.predictions: deque[np.ndarray] = deque(maxlen=horizon)
 
     def step(self, inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -129,7 +128,7 @@ class _StreamingPredictionError:
         error = np.abs(targets - np.array(of_this_step)).mean(0) if of_this_step else unknown
         with torch.inference_mode():
             step = torch.from_numpy(inputs)[None].to(self.device)
-            outputs = torch.stack([head(trunk(step)) for trunk, head in self.members]).mean(0)
+            outputs = self.predict_next(step)
         self.predictions.append(outputs[0].float().cpu().numpy().reshape(-1, len(targets)))
         return error
 

@@ -16,10 +16,12 @@ from torch import Tensor
 from lstmkit.data.text.lines import Text
 from lstmkit.data.text.token_stream import TokenStreamLoader
 from lstmkit.data.text.tokenizer import UNKNOWN
+from lstmkit.errors import SettingError
 from lstmkit.evaluation.confidence import ScoredExamples
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.language_model.baselines import KneserNey
 from lstmkit.jobs.language_model.predictor import CacheSettings, LanguageModelPredictor, TokenStream
+from lstmkit.layers.quantization import has_int8_weights
 from lstmkit.models.base import Model, map_state
 from lstmkit.models.sequence import NextTokenModel
 from lstmkit.progress import Progress
@@ -48,7 +50,12 @@ def evaluate_text(
         progress: Where to report progress.
         cache: A neural cache to score next to the model.
         dynamic_eval_lr: Learning rate of dynamic evaluation, scored next to the model; 0 for none.
+
+    Raises:
+        SettingError: There is a learning rate, and the weights are in 8 bits.
     """
+    if dynamic_eval_lr and has_int8_weights(predictor.network):
+        raise SettingError("weights in 8 bits do not learn: use dynamic_eval_lr=0")
     settings, device = predictor.settings, predictor.device
     stream = predictor.read_stream(test, progress)
     ids = predictor.with_line_start(stream.ids)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -26,8 +24,7 @@ class StreamingSession:
 
     def __init__(self, predictor: RecommenderPredictor, k: int = 20, seen_items: str = "") -> None:
         self._predictor, self._options = predictor, predictor.top_k_options(k, seen_items)
-        self._model = predictor.model.to(predictor.device).eval()
-        self._state: Any = None
+        self._next_scores = predictor.model.to(predictor.device).eval().stream()
         self._scores: Tensor | None = None
         self._seen = torch.zeros(len(predictor.catalog), dtype=torch.bool, device=predictor.device)
         self._unknown: tuple[str, ...] = ()
@@ -46,8 +43,7 @@ class StreamingSession:
         if index >= 0:
             self._seen[index] = True
             inputs = torch.tensor([index], device=self._predictor.device)
-            scores, self._state = self._model.step(inputs, self._state)
-            self._scores = scores[0]
+            self._scores = self._next_scores(inputs)[0]
         elif name not in self._unknown:
             self._unknown = (*self._unknown, name)
         if self._scores is None:

@@ -33,6 +33,7 @@ from lstmkit.jobs.transcriber.language_model_fusion import character_lm_scorer, 
 from lstmkit.jobs.transcriber.predictor import SETTING_GROUPS, TranscriberPredictor, build_front_end, displayed
 from lstmkit.jobs.transcriber.settings import TranscriberSettings
 from lstmkit.jobs.transcriber.streaming import StreamingTranscript
+from lstmkit.layers.quantization import has_int8_weights
 from lstmkit.look.traces import ExampleSequence
 from lstmkit.plots.style import note_selection
 from lstmkit.progress import Progress, default_progress
@@ -111,6 +112,8 @@ class Transcriber(TranscriberSettings, Job[TranscriberPredictor]):
         """A predictor with the front end, weights and alphabet of an earlier run; new characters come last."""
         if not isinstance(pretrained_predictor, TranscriberPredictor) or pretrained_predictor.front_end.kind != kind:
             raise SettingError(f"{self.init_from} is not a transcriber of {kind}: give one")
+        if has_int8_weights(pretrained_predictor.network):
+            raise SettingError(f"{self.init_from} has weights in 8 bits, which do not learn: give the original run")
         for name in ("sample_rate", "n_mels", "mean_normalization"):
             value = getattr(pretrained_predictor.settings, name)
             if value != getattr(self, name):
