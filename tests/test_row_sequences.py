@@ -71,7 +71,9 @@ def test_columns_that_are_no_inputs_are_left_out_with_a_note():
     assert "column 'key' increases in every row, as the id of a row does" in notes
     assert "columns of texts that hardly repeat, as ids do, not used: seen" in notes
     assert "columns without a value, not used: none" in notes
-    assert read_row_sequences(frame, RowColumns(numeric=("key",))).column_names == ("key",)
+    assert read_row_sequences(frame, RowColumns(numeric=("key",))).column_names == ("key", "v")
+    assert read_row_sequences(frame, RowColumns(numeric=("key",), recognize=False)).column_names == ("key",)
+    assert read_row_sequences(frame, RowColumns(categorical=("v",))).category_names == ("v",)
 
 
 def test_times_may_be_numbers_with_fractions():

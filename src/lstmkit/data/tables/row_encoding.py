@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from typing_extensions import Self
 
+from lstmkit.data.tables.missing_text import MISSING as MISSING_TEXT
+
 UNKNOWN, MISSING, FIRST_KNOWN = 0, 1, 2  #: Ids of categories: not in the training data, missing, and the first known.
 DAY, WEEK, YEAR = 86_400.0, 7 * 86_400.0, 365.2425 * 86_400.0  #: Periods of the clock, in seconds.
 TIME_SINCE_LAST = "time since the last row"
@@ -213,6 +215,18 @@ class RowEncoding:
             raise ValueError("its edges do not match its columns of numbers")
         if not all(np.isfinite(of_column).all() and (np.diff(of_column) > 0).all() for of_column in self.edges):
             raise ValueError("its edges do not ascend")
+
+
+def category_text(value: Any) -> str | None:
+    """A category as text: 1 and 1.0 are ``"1"``; ``None`` if it is missing.
+
+    >>> category_text(3.0), category_text("b"), category_text(float("nan")), category_text("NA")
+    ('3', 'b', None, None)
+    """
+    if value is None or value != value or (isinstance(value, str) and value in MISSING_TEXT):
+        return None
+    whole = isinstance(value, (bool, np.bool_, float, np.floating)) and value == np.floor(value)
+    return str(int(value)) if whole else str(value)
 
 
 def elapsed_times(seconds: np.ndarray, starts: np.ndarray) -> np.ndarray:
