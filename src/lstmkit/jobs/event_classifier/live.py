@@ -166,19 +166,20 @@ class LiveEvents:
             if self._predictor.reads_time:
                 raise DataError(f"the event has no {column!r}: the model reads the time of events")
             return np.nan, np.nan, None
-        dates: Any
-        try:
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                dates = dates_of_numbers(np.array([value]))[0]
-                if dates is None and not encoding.periods and np.isfinite(value):
-                    return float(value), np.nan, value
-            else:
+        problem = DataError(f"column {column!r}: {one_line(repr(value))} is not a time: give a date, or a number")
+        if isinstance(value, (int, float)):
+            dates: Any = dates_of_numbers(np.array([value]))[0]
+            if dates is None and not encoding.periods and np.isfinite(value):
+                return float(value), np.nan, value
+        else:
+            try:
                 dates = pd.DatetimeIndex([value])
-            clock = wall_clock_seconds(dates)
-            if clock is None or dates.isna().any():
-                raise ValueError("it is not a date")
-        except (ValueError, TypeError, OverflowError) as err:
-            raise DataError(f"column {column!r}: {one_line(repr(value))} is not a time ({one_line(err)})") from None
+            except (ValueError, TypeError, OverflowError) as err:
+                raise problem from err
+        if dates is None or dates.isna().any():
+            raise problem
+        clock = wall_clock_seconds(dates)
+        assert clock is not None
         return dates.as_unit("ns").asi8[0] / 1e9, float(clock[0]), str(dates[0])
 
     def _numbers(self, event: Mapping[str, Any]) -> np.ndarray:

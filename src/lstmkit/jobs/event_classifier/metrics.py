@@ -179,9 +179,9 @@ def _notes(predictor: EventPredictor, outputs: EventOutputs, baselines: EventBas
         threshold = predictor.decisions.threshold
         notes = [
             f"{counted}, {share} of them {predictor.positive_class!r}. {scaling}.",
-            f"The threshold of alarms is {threshold:.3g}, for {rule[settings.threshold_method]} on the validation part. "
-            f"Baselines have thresholds by the same rule. A false alarm costs {settings.false_alarm_cost:g}, a miss "
-            f"{settings.miss_cost:g}.",
+            f"The threshold of alarms is {threshold:.3g}, for {rule[settings.threshold_method]} on the validation "
+            "part. Baselines have thresholds by the same rule.",
+            f"A false alarm costs {settings.false_alarm_cost:g}, a miss {settings.miss_cost:g}.",
         ]
     if baselines is not None and baselines.num_train > MAX_TRAIN_EVENTS:
         notes.append(f"Baselines are fitted to a random sample of {MAX_TRAIN_EVENTS:,} training events.")
