@@ -69,7 +69,7 @@ class EventPredictor(Predictor[EventClassifierSettings]):
         known = labels[labels != None]  # noqa: E711  (an array)
         classes, counts = np.unique(known.astype(str), return_counts=True)
         if len(classes) < 2:
-            found = f"only the label {classes[0]!r}" if len(classes) else "no label"
+            found = f"only the label {str(classes[0])!r}" if len(classes) else "no label"
             raise DataError(
                 f"{train.name}: the training part has {found}, at least two are needed: give more events, or a smaller "
                 "valid_fraction, test_fraction or label_delay_days"
