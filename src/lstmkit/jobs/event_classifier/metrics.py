@@ -126,8 +126,10 @@ def _scores(
     if events.clock_seconds is not None and len(events) > 1:
         days = np.floor(events.clock_seconds[scored] / DAY)
         entities = events.entities[scored]
-        precision = entity_precision_at_k(scores, is_positive, days, entities, settings.eval_k)
-        row[f"precision@{settings.eval_k} per day"] = precision
+        pairs = np.unique(np.stack([days, entities]), axis=1)[0]
+        if np.median(np.unique(pairs, return_counts=True)[1]) > settings.eval_k:  # else most entities are inspected
+            precision = entity_precision_at_k(scores, is_positive, days, entities, settings.eval_k)
+            row[f"precision@{settings.eval_k} per day"] = precision
     return {**row, **alarm_scores(scores >= threshold, is_positive, settings), **log_loss}
 
 
