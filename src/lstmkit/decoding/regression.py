@@ -1,6 +1,6 @@
 """From the outputs of a regression network to predictions with intervals in the units of the targets.
 
-Needs numpy only. Legend: R rows, K targets, L intervals, Q quantiles of a target (1 for a point prediction, else 2L + 1).
+Needs numpy only. Legend: R rows, K targets, L intervals, Q quantiles of a target (1 for points, else 2L + 1).
 """
 
 from __future__ import annotations
