@@ -126,14 +126,14 @@ def _machines(seed: int, n: int = 14) -> pd.DataFrame:
     frame = pd.DataFrame(
         {
             "id": np.repeat([f"m{k}" for k in range(n)], lengths),
-            "time": pd.date_range("2024-01-01", periods=size, freq="5h")
-            + pd.to_timedelta(rng.integers(0, 60, size), "m"),
+            "time": pd.date_range("2024-01-01", periods=size, freq="5h"),
             "load": rng.standard_normal(size).round(3),
             "kind": rng.choice(["a", "b", None], size),
             "size": np.repeat(rng.integers(1, 4, n), lengths),
         }
     )
     frame["target"] = (frame.groupby("id")["load"].cumsum() + frame["size"]).where(rng.random(size) > 0.1)
+    frame["time"] += pd.to_timedelta(rng.integers(0, 60, size), unit="m")
     return frame.assign(load=frame["load"].mask(rng.random(size) < 0.1))
 
 

@@ -49,6 +49,7 @@ _HIGHER_IS_BETTER |= {
 }
 _HIGHER_IS_BETTER |= {"span F1", "pen-lift F1", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "exact match, new pairs"}
 _HIGHER_IS_BETTER |= {"diagonality", "focus rate"}
+_HIGHER_IS_BETTER |= {"R²", "median NSE", "median KGE"}
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def higher_is_better(metric: str) -> bool:
     >>> higher_is_better("accuracy"), higher_is_better("perplexity")
     (True, False)
     """
-    return metric in _HIGHER_IS_BETTER or metric.startswith("accuracy, ")
+    return metric in _HIGHER_IS_BETTER or metric.startswith(("accuracy, ", "NSE "))
 
 
 def all_recipes() -> list[Recipe]:

@@ -107,7 +107,7 @@ def _by_basin(truth: pd.DataFrame, found: pd.DataFrame) -> dict[str, float]:
 
 
 def by_dates(job: Regressor, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
-    """One table split at two dates: validation from the first on, test from the second on, with their past as context."""
+    """One table split at two dates; the past of validation and test is their context."""
     frame = pd.read_csv(catalog.locate(folder.name, options["file"]))
     times = pd.to_datetime(frame[options["time"]], utc=True)
     frame[job.time_col] = times.dt.tz_convert(options["time_zone"]) if "time_zone" in options else times
