@@ -214,6 +214,18 @@ def _transcribed(seed: int, n: int = 40) -> tuple[list[np.ndarray], list[str]]:
     return [features + 0.1 * rng.standard_normal(features.shape) for features in sequences], texts
 
 
+def _events(seed: int, n: int = 240) -> pd.DataFrame:
+    """Payments of six cards; one of a large amount in a new shop is fraud, more often after another one."""
+    rng = np.random.default_rng(seed)
+    amount, shop = rng.exponential(10, n).round(2), rng.choice(["grocer", "baker", "online"], n)
+    fraud = (amount > 12) & (shop == "online") | (rng.random(n) < 0.02)
+    frame = pd.DataFrame({"id": rng.integers(0, 6, n), "time": pd.date_range("2024-01-01", periods=n, freq="5h")})
+    frame = frame.assign(amount=amount, shop=shop, label=np.where(fraud, "fraud", "genuine"))
+    frame.loc[::9, "label"] = None
+    frame.loc[::11, ["amount", "shop"]] = None
+    return frame.assign(time=frame["time"].astype(str))
+
+
 #: A job that reads several kinds of data has a case for each, ``job:kind``; the kind is the name in the job's state.
 CASES = {
     "anomaly_detector": Case(
@@ -230,6 +242,18 @@ CASES = {
             },
             {"threshold_method": "dynamic", "threshold_window": 60, "covariates": ("b",), "score_aggregation": "max"},
             {"threshold_method": "pot", "horizon": 1, "test_fraction": 0.0},
+        ),
+    ),
+    "event_classifier": Case(
+        settings={"encoder_size": 6, "numeric_bins": 4, "window": 16, "lr": 0.01},
+        data=lambda: _events(0),
+        other=lambda: _events(1),
+        bad=lambda: _events(0).assign(label="genuine"),
+        options=(
+            {"class_weight": "balanced", "threshold_method": "cost", "bidirectional": True, "numeric_bins": 0},
+            {"focal_gamma": 2.0, "threshold_method": "alarms", "alarms_per_day": 1.0, "known_positives": "drop"},
+            {"split_strategy": "entity", "time_features": False, "min_count": 1, "ensemble_size": 2},
+            {"label_delay_days": 1.0, "positive_label": "genuine", "categorical_cols": ("amount",)},
         ),
     ),
     "question_answerer": Case(

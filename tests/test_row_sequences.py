@@ -71,7 +71,9 @@ def test_columns_that_are_no_inputs_are_left_out_with_a_note():
     assert "column 'key' increases in every row, as the id of a row does" in notes
     assert "columns of texts that hardly repeat, as ids do, not used: seen" in notes
     assert "columns without a value, not used: none" in notes
-    assert read_row_sequences(frame, RowColumns(numeric=("key",))).column_names == ("key",)
+    assert read_row_sequences(frame, RowColumns(numeric=("key",))).column_names == ("key", "v")
+    assert read_row_sequences(frame, RowColumns(numeric=("key",), recognize=False)).column_names == ("key",)
+    assert read_row_sequences(frame, RowColumns(categorical=("v",))).category_names == ("v",)
 
 
 def test_times_may_be_numbers_with_fractions():
@@ -205,7 +207,7 @@ def test_an_encoding_is_restored_from_json():
         np.array(["a", "b", None], dtype=object)[rng.integers(0, 3, (50, 2))],
     )
     elapsed, clock = rng.exponential(size=50), rng.uniform(0, 30 * DAY, 50)
-    encoding = fitted(numbers, categories, elapsed=elapsed, clock=clock)
+    encoding = fitted(numbers, categories, elapsed=elapsed, clock=clock, bins=8)
     restored = RowEncoding.from_state(json.loads(json.dumps(encoding.state())))
     arguments = numbers, categories, elapsed, clock
     assert np.array_equal(restored.encode(*arguments), encoding.encode(*arguments))
@@ -222,12 +224,30 @@ def test_an_encoding_is_restored_from_json():
         {"elapsed": [1.0, 0.0]},
         {"periods": [5.0]},
         {"scale": [1.0, float("nan")]},
+        {"edges": [[0.0, 1.0]]},
+        {"edges": [[0.0, 0.0], []]},
     ],
 )
 def test_a_damaged_encoding_is_refused(change: dict):
     state = fitted(np.zeros((3, 2)), np.full((3, 1), "a", dtype=object)).state()
     with pytest.raises(ValueError, match=r"its "):
         RowEncoding.from_state({**state, **change})
+
+
+def test_bins_have_equally_many_values_and_are_encoded_linearly():
+    values = np.linspace(0, 1, 1001)[:, None]
+    empty = np.empty((1001, 0), dtype=object)
+    encoding = fitted(values, empty, bins=2)
+    rows = torch.from_numpy(encoding.encode(values, empty))[None]
+    encoder = ColumnEncoder(1, edges=encoding.edges)
+    middle = encoding.edges[0].index(min(encoding.edges[0], key=abs))
+    assert encoding.edges[0][middle] == pytest.approx(0, abs=1e-6)
+    outputs = encoder(rows)[0, :, 1:].numpy()
+    assert outputs.shape[1] == len(encoding.edges[0]) - 1
+    below = [column for k, column in enumerate(outputs.T) if k < middle]
+    assert all((column[501:] == 0.5).all() and column[0] == -0.5 for column in below)
+    assert fitted(np.ones((3, 1)), empty[:3], bins=4).edges == ((),)
+    assert set(encoder.sources) == {0}
 
 
 def test_the_encoder_reads_numbers_and_categories():

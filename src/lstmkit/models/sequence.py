@@ -28,6 +28,7 @@ class SequenceModel(Model):
         trunk: The recurrent layer, batch first.
         head: Maps ``(B, S, trunk.output_size)`` to outputs.
         shortcut: Maps inputs and trunk features to a term that is added to the outputs; ``None`` for none.
+        skip: Whether the head reads the encoder's outputs beside the trunk's features.
 
     >>> from lstmkit.layers.rnn import LSTM
     >>> from lstmkit.modules.heads import StepRegressionHead
@@ -38,19 +39,30 @@ class SequenceModel(Model):
     """
 
     def __init__(
-        self, encoder: nn.Module, trunk: RecurrentLayer, head: Head, shortcut: nn.Module | None = None
+        self,
+        encoder: nn.Module,
+        trunk: RecurrentLayer,
+        head: Head,
+        shortcut: nn.Module | None = None,
+        *,
+        skip: bool = False,
     ) -> None:
         super().__init__()
-        self.encoder, self.trunk, self.shortcut = encoder, trunk, shortcut
+        self.encoder, self.trunk, self.shortcut, self.skip = encoder, trunk, shortcut, skip
         self.head: Head = head
 
     def forward(
         self, inputs: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """Outputs of the head, and the trunk's final state."""
-        features, state = self.trunk(self.encoder(inputs), state, lengths)
-        outputs = self.head(features)
-        return outputs if self.shortcut is None else outputs + self.shortcut(inputs, features), state
+        encoded = self.encoder(inputs)
+        features, state = self.trunk(encoded, state, lengths)
+        return self._outputs(inputs, encoded, features), state
+
+    def _outputs(self, inputs: Tensor, encoded: Tensor, features: Tensor) -> Tensor:
+        """The head's outputs with the shortcut, from inputs, the encoder's outputs and the trunk's features."""
+        outputs = self.head(torch.cat([features, encoded], dim=-1) if self.skip else features)
+        return outputs if self.shortcut is None else outputs + self.shortcut(inputs, features)
 
     def loss(self, batch: Batch, state: State | None = None) -> tuple[Tensor, State]:
         outputs, state = self(batch.inputs, state, batch.lengths)
@@ -66,9 +78,9 @@ class SequenceModel(Model):
 
         def step(inputs: Tensor) -> Tensor:
             one = inputs.unsqueeze(1)
-            features = trunk(self.encoder(one)[:, 0]).unsqueeze(1)
-            outputs = self.head(features)
-            return (outputs if self.shortcut is None else outputs + self.shortcut(one, features))[:, 0]
+            encoded = self.encoder(one)
+            features = trunk(encoded[:, 0]).unsqueeze(1)
+            return self._outputs(one, encoded, features)[:, 0]
 
         return step
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from typing_extensions import Self
 
+from lstmkit.data.tables.missing_text import MISSING as MISSING_TEXT
+
 UNKNOWN, MISSING, FIRST_KNOWN = 0, 1, 2  #: Ids of categories: not in the training data, missing, and the first known.
 DAY, WEEK, YEAR = 86_400.0, 7 * 86_400.0, 365.2425 * 86_400.0  #: Periods of the clock, in seconds.
 TIME_SINCE_LAST = "time since the last row"
@@ -19,6 +21,7 @@ _MONDAY = 4 * DAY  # 1970-01-05
 _HEAVY_TAIL = 8.0  # standard deviations: a column with a larger value is compressed
 _NORMAL_IQR = 1.349  # interquartile range of the standard normal distribution
 _MAX_SCALED = 10.0
+_TAILS = (0.002, 0.005, 0.01, 0.02)  # levels of further edges of bins, at both ends
 _MIN_STD = 1e-12  # relative to the largest value: what varies less is constant, up to rounding
 
 
@@ -40,6 +43,7 @@ class RowEncoding:
         vocabularies: Known categories of each column; the first has the id :data:`FIRST_KNOWN`.
         elapsed: Mean and deviation of the logarithm of the time since the last row; ``None`` if it is not read.
         periods: Periods of the clock that are read: :data:`DAY`, :data:`WEEK` or :data:`YEAR`.
+        edges: For each column of numbers ascending edges of bins, in scaled values; empty without bins.
     """
 
     number_names: tuple[str, ...]
@@ -53,6 +57,7 @@ class RowEncoding:
     vocabularies: tuple[tuple[str, ...], ...]
     elapsed: tuple[float, float] | None = None
     periods: tuple[float, ...] = ()
+    edges: tuple[tuple[float, ...], ...] = ()
 
     @classmethod
     def fitted(
@@ -65,6 +70,7 @@ class RowEncoding:
         clock: np.ndarray | None = None,
         min_count: int = 1,
         max_categories: int = 10_000,
+        bins: int = 0,
     ) -> Self:
         """Fit scales, vocabularies and the choice of features to training rows.
 
@@ -76,6 +82,8 @@ class RowEncoding:
             clock: ``(R,)`` seconds since 1970 by the clock on the wall; ``None`` to leave the clock out.
             min_count: Occurrences of a category that make it known.
             max_categories: Most frequent categories of a column that are known.
+            bins: Bins with equally many training values, for a piecewise-linear encoding; 0 for none. There are
+                further edges in the tails. Fewer distinct values have fewer bins.
         """
         center, scale, is_compressed = _compression(numbers)
         compressed = _compress(numbers, center, scale, is_compressed)
@@ -93,6 +101,7 @@ class RowEncoding:
             vocabularies,
             None if elapsed is None else _elapsed_scale(elapsed),
             () if clock is None else _periods(clock),
+            _edges((compressed - mean) / std, bins) if bins else (),
         )
 
     @property
@@ -156,6 +165,7 @@ class RowEncoding:
             "vocabularies": [list(vocabulary) for vocabulary in self.vocabularies],
             "elapsed": None if self.elapsed is None else list(self.elapsed),
             "periods": list(self.periods),
+            "edges": [list(of_column) for of_column in self.edges],
         }
 
     @classmethod
@@ -178,6 +188,7 @@ class RowEncoding:
             vocabularies=tuple(tuple(vocabulary) for vocabulary in state["vocabularies"]),
             elapsed=elapsed,  # type: ignore[arg-type]
             periods=tuple(state["periods"]),
+            edges=tuple(tuple(map(float, of_column)) for of_column in state["edges"]),
         )
         encoding._check()
         return encoding
@@ -200,6 +211,22 @@ class RowEncoding:
             raise ValueError("its scale of time is not positive")
         if not set(self.periods) <= set(_CLOCK_NAMES):
             raise ValueError("its periods of the clock are unknown")
+        if self.edges and len(self.edges) != len(self.number_names):
+            raise ValueError("its edges do not match its columns of numbers")
+        if not all(np.isfinite(of_column).all() and (np.diff(of_column) > 0).all() for of_column in self.edges):
+            raise ValueError("its edges do not ascend")
+
+
+def category_text(value: Any) -> str | None:
+    """A category as text: 1 and 1.0 are ``"1"``; ``None`` if it is missing.
+
+    >>> category_text(3.0), category_text("b"), category_text(float("nan")), category_text("NA")
+    ('3', 'b', None, None)
+    """
+    if value is None or value != value or (isinstance(value, str) and value in MISSING_TEXT):
+        return None
+    whole = isinstance(value, (bool, np.bool_, float, np.floating)) and value == np.floor(value)
+    return str(int(value)) if whole else str(value)
 
 
 def elapsed_times(seconds: np.ndarray, starts: np.ndarray) -> np.ndarray:
@@ -245,6 +272,14 @@ def _mean_std(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mean = relative.sum(axis=0) / count
     std = np.sqrt(np.square(np.where(known, relative - mean, 0.0)).sum(axis=0) / count)
     return mean * largest, np.where(std > _MIN_STD, std * largest, 1.0)
+
+
+def _edges(scaled: np.ndarray, bins: int) -> tuple[tuple[float, ...], ...]:
+    """Ascending edges of the bins of each column; none for a constant column."""
+    levels = np.unique([*np.linspace(0, 1, bins + 1), *_TAILS, *(1 - np.array(_TAILS))])
+    columns = (np.clip(column[~np.isnan(column)], -_MAX_SCALED, _MAX_SCALED) for column in scaled.T)
+    edges = [np.unique(np.quantile(column, levels).astype(np.float32)) if len(column) else [] for column in columns]
+    return tuple(tuple(map(float, of_column)) if len(of_column) > 1 else () for of_column in edges)
 
 
 def _vocabulary(column: np.ndarray, min_count: int, max_categories: int) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ import pandas as pd
 from lstmkit.data.tables.column_kinds import NotASignal, described, non_signals
 from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.parsing import parse_numbers, read_covariate, read_ids, read_numbers
+from lstmkit.data.tables.row_encoding import category_text
 from lstmkit.data.tables.table import Table, read_file
 from lstmkit.data.tables.timestamps import dates_of_numbers, read_timestamps
 from lstmkit.errors import DataError, format_timestamp, listing
@@ -37,8 +38,8 @@ class RowColumns(NamedTuple):
         targets: Columns to predict; empty for none.
         labels: Whether targets are labels, which are texts, instead of numbers.
         numeric: Columns of numbers to read.
-        categorical: Columns of categories to read. If this and ``numeric`` are empty: all columns without another
-            role, except times, row numbers and labels.
+        categorical: Columns of categories to read, also if they are written as numbers.
+        recognize: Whether all columns without another role are read, too, except times, row numbers and ids.
         static: Those columns that have one value per entity.
         ignored: Columns to leave out.
     """
@@ -49,6 +50,7 @@ class RowColumns(NamedTuple):
     labels: bool = False
     numeric: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
+    recognize: bool = True
     static: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
 
@@ -216,8 +218,10 @@ def _from_table(table: Table, columns: RowColumns) -> RowSequences:
     order = np.argsort(codes, kind="stable") if seconds is None else np.lexsort((seconds, codes))
     starts = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(names)))])
     numeric, categorical = columns.numeric, columns.categorical
-    if not numeric and not categorical:
-        numeric, categorical = _recognized(table, columns, (id_col, time_col, *targets), np.split(order, starts[1:-1]))
+    if columns.recognize:
+        others = (id_col, time_col, *targets, *numeric, *categorical)
+        further = _recognized(table, columns, others, np.split(order, starts[1:-1]))
+        numeric, categorical = (*numeric, *further[0]), (*categorical, *further[1])
     numbers = _stacked([_read_numeric(table, name) for name in numeric], len(frame), np.float64)
     categories = _stacked([_read_categories(table, name) for name in categorical], len(frame), object)
     read_target = _read_categories if columns.labels else _read_numeric
@@ -230,8 +234,8 @@ def _from_table(table: Table, columns: RowColumns) -> RowSequences:
         None if seconds is None else seconds[order],
         None if times is None else times[order],
         order,
-        tuple(numeric),
-        tuple(categorical),
+        numeric,
+        categorical,
         targets,
         frozenset(columns.static),
         table.name,
@@ -318,7 +322,7 @@ def _recognized(
     left_out: dict[str, NotASignal] = non_signals(table, names, groups)
     left_out |= {name: _ROW_ID for name in names if name not in left_out and _increases(table, name)}
     for name, (_, reason) in left_out.items():
-        table.notes.append(f"{described(name)} {reason}: not used as an input (to use it, name all inputs)")
+        table.notes.append(f"{described(name)} {reason}: not used as an input (to use it, name it)")
     names = [name for name in names if name not in left_out]
     empty = [name for name in names if table.missing(name).all()]
     if empty:
@@ -366,8 +370,7 @@ def _read_categories(table: Table, name: str) -> np.ndarray:
     """Texts ``(N,)``, ``None`` where missing; 1 and 1.0 are the text ``1``."""
     column = table.column(name)
     codes, unique = pd.factorize(column.astype(object).mask(table.missing(name), None))
-    texts = [str(int(u)) if isinstance(u, (float, bool, np.bool_)) and u == int(u) else str(u) for u in unique]
-    return np.array([*texts, None], dtype=object)[codes]  # the code of a missing value is -1
+    return np.array([*map(category_text, unique), None], dtype=object)[codes]  # the code of a missing value is -1
 
 
 def _stacked(values: Sequence[np.ndarray], count: int, dtype: Any) -> np.ndarray:

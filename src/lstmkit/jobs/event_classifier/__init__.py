@@ -1,0 +1,1 @@
+"""A label for every event of a stream: fraud, failures, attacks, activity."""
