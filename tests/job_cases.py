@@ -118,7 +118,7 @@ def _sensor_series(seed: int, n: int = 200) -> pd.DataFrame:
     return frame.assign(label=((t >= 180) & (t < 186)).astype(int))
 
 
-def _machines(seed: int, n: int = 14) -> pd.DataFrame:
+def _machines(seed: int, n: int = 24) -> pd.DataFrame:
     """Machines whose target is the sum of their loads so far; some loads, kinds and targets are missing."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(4, 10, n)
@@ -132,7 +132,7 @@ def _machines(seed: int, n: int = 14) -> pd.DataFrame:
             "size": np.repeat(rng.integers(1, 4, n), lengths),
         }
     )
-    frame["target"] = (frame.groupby("id")["load"].cumsum() + frame["size"]).where(rng.random(size) > 0.1)
+    frame["target"] = (frame.groupby("id")["load"].cumsum() + frame["size"] / 4).where(rng.random(size) > 0.1)
     frame["time"] += pd.to_timedelta(rng.integers(0, 60, size), unit="m")
     return frame.assign(load=frame["load"].mask(rng.random(size) < 0.1))
 
@@ -385,7 +385,7 @@ CASES = {
         other=lambda: _machines(1),
         bad=lambda: _machines(0).assign(target="high"),
         options=(
-            {"loss": "pinball", "levels": (50,), "split_by": "time"},
+            {"loss": "pinball", "levels": (50,), "split_strategy": "time"},
             {"entity_aware": True, "static_cols": ("size",), "loss": "nse", "output_dropout": 0.2},
             {"predict_at": "last_step", "loss": "huber", "max_target": 3.0},
             {"target_cols": ("target", "load"), "bptt_steps": 3, "segment_steps": 5, "burn_in": 1, "rul_score": True},

@@ -23,6 +23,5 @@ def exported_regressor(predictor: RegressorPredictor) -> JobExport:
         **{name: getattr(predictor.settings, name) for name in ("id_col", "time_col", "predict_at")},
         "encoding": predictor.encoding.state(),
         "targets": predictor.decoding.state(),
-        "has_dates": predictor.has_dates,
     }
     return JobExport({"network": graph}, settings)

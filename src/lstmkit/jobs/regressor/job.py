@@ -30,7 +30,7 @@ from lstmkit.look.traces import ExampleSequence
 from lstmkit.progress import Progress, default_progress
 from lstmkit.report import Section
 
-_MANY_SEQUENCES = 10  # that are split by entity unless split_by says otherwise
+_MANY_SEQUENCES = 10  # that are split by entity unless split_strategy says otherwise
 _MAX_INSPECTED_STEPS = 2000
 
 
@@ -67,14 +67,14 @@ class Regressor(RegressorSettings, Job[RegressorPredictor]):
             encoding = self.predictor.encoding
             numeric, categorical = encoding.number_names, encoding.category_names
         columns = RowColumns(
-            self.id_col,
-            self.time_col,
-            self.target_cols,
-            False,
-            numeric,
-            categorical,
-            self.static_cols,
-            () if self.is_fitted else self.ignored_cols,
+            id=self.id_col,
+            time=self.time_col,
+            targets=self.target_cols,
+            numeric=numeric,
+            categorical=categorical,
+            recognize=not self.is_fitted and not self.numeric_cols,
+            static=self.static_cols,
+            ignored=() if self.is_fitted else self.ignored_cols,
         )
         rows = read_row_sequences(data, columns)
         if rows.targets is None:
@@ -85,23 +85,23 @@ class Regressor(RegressorSettings, Job[RegressorPredictor]):
         return rows
 
     def split(self, examples: RowSequences, validation: RowSequences | None) -> DataSplit:
-        """By sequence, or by time within each sequence: the setting ``split_by``."""
+        """By sequence, or by time within each sequence: the setting ``split_strategy``."""
         for rows in (examples, *([] if validation is None else [validation])):
             self._require_targets(rows)
-        if self.predict_at == "last_step" and self.split_by == "time":
-            raise SettingError("split_by=time is for predictions at every step: give split_by=entity")
+        if self.predict_at == "last_step" and self.split_strategy == "time":
+            raise SettingError("split_strategy=time is for predictions at every step: give split_strategy=entity")
         if self._splits_by_entity(examples):
             return self._with_targets_only(
                 random_split(examples, validation, "sequence", self.valid_fraction, self.test_fraction, self.seed)
             )
-        return self._with_targets_only(self._split_by_time(examples, validation))
+        return self._with_targets_only(self._split_strategy_time(examples, validation))
 
     def _splits_by_entity(self, rows: RowSequences) -> bool:
-        if self.split_by == "auto":
+        if self.split_strategy == "auto":
             return self.predict_at == "last_step" or len(rows) >= _MANY_SEQUENCES
-        return self.split_by == "entity"
+        return self.split_strategy == "entity"
 
-    def _split_by_time(self, rows: RowSequences, validation: RowSequences | None) -> DataSplit:
+    def _split_strategy_time(self, rows: RowSequences, validation: RowSequences | None) -> DataSplit:
         """The end of each sequence is held out; what is before it stays there as context without targets."""
         steps = np.arange(rows.num_rows) - np.repeat(rows.starts[:-1], rows.lengths)
         lengths = np.repeat(rows.lengths, rows.lengths)

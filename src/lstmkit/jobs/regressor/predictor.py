@@ -58,7 +58,6 @@ class RegressorPredictor(Predictor[RegressorSettings]):
         encoding: Of the columns that are read.
         decoding: Of the targets.
         static_names: Columns with one value per sequence.
-        has_dates: Whether training times are dates; ``None`` if the data had no times.
     """
 
     def __init__(
@@ -67,10 +66,9 @@ class RegressorPredictor(Predictor[RegressorSettings]):
         encoding: RowEncoding,
         decoding: TargetDecoding,
         static_names: frozenset[str],
-        has_dates: bool | None,
     ) -> None:
         super().__init__(settings)
-        self.encoding, self.decoding, self.static_names, self.has_dates = encoding, decoding, static_names, has_dates
+        self.encoding, self.decoding, self.static_names = encoding, decoding, static_names
 
     @classmethod
     def fitted(cls, settings: RegressorSettings, train: RowSequences) -> Self:
@@ -106,12 +104,11 @@ class RegressorPredictor(Predictor[RegressorSettings]):
             quantiles=settings.loss == "pinball",
             max_target=settings.max_target,
         )
-        has_dates = None if train.seconds is None else train.clock_seconds is not None
         if settings.entity_aware and settings.cell != "lstm":
             raise SettingError(f"entity_aware needs cell=lstm, got {settings.cell}")
         if settings.entity_aware and not train.static_names:
             raise SettingError("entity_aware needs static columns: name them with static_cols")
-        return cls(settings, encoding, decoding, train.static_names, has_dates)
+        return cls(settings, encoding, decoding, train.static_names)
 
     def build(self) -> Model:
         settings, encoding = self.settings, self.encoding
@@ -259,20 +256,15 @@ class RegressorPredictor(Predictor[RegressorSettings]):
             "encoding": self.encoding.state(),
             "targets": self.decoding.state(),
             "static": sorted(self.static_names),
-            "has_dates": self.has_dates,
         }
 
     @classmethod
     def from_state(cls, settings: RegressorSettings, state: Mapping[str, Any]) -> Self:
         encoding, decoding = RowEncoding.from_state(state["encoding"]), TargetDecoding.from_state(state["targets"])
-        static, has_dates = state["static"], state["has_dates"]
+        static = state["static"]
         names = (*encoding.number_names, *encoding.category_names)
         if not isinstance(static, list) or not all(isinstance(name, str) and name in names for name in static):
             raise ValueError("its static columns are not among those that it reads")
-        if has_dates is not None and not isinstance(has_dates, bool):
-            raise ValueError("it does not say whether times are dates")
-        if (encoding.periods and not has_dates) or (encoding.elapsed is not None and has_dates is None):
-            raise ValueError("its features of time do not match its times")
         if not names:
             raise ValueError("it reads no column")
         if decoding.names != settings.target_cols or decoding.levels != tuple(sorted(settings.levels)):
@@ -281,4 +273,4 @@ class RegressorPredictor(Predictor[RegressorSettings]):
             raise ValueError("its outputs do not match its loss")
         if settings.entity_aware and (settings.cell != "lstm" or not static):
             raise ValueError("its settings do not match its static columns")
-        return cls(settings, encoding, decoding, frozenset(static), has_dates)
+        return cls(settings, encoding, decoding, frozenset(static))

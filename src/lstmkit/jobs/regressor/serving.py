@@ -16,11 +16,11 @@ _EXAMPLE_STEPS = 4
 
 def serving(predictor: RegressorPredictor) -> Serving:
     """Rows of a table; a live sequence is answered row by row."""
-    row = _example_row(predictor)
-    rows = [
-        row | ({} if predictor.has_dates is None else {predictor.settings.time_col: _time(predictor, step)})
-        for step in range(_EXAMPLE_STEPS)
-    ]
+    encoding, time = predictor.encoding, predictor.settings.time_col
+    row, rows = _example_row(predictor), []
+    for step in range(_EXAMPLE_STEPS):
+        times: Row = {time: f"2024-01-01 00:0{step}:00"} if encoding.periods else {time: step}
+        rows.append(row | (times if encoding.periods or encoding.elapsed else {}))
     return Serving(rows_form(rows), live=Live(partial(_LiveSession, predictor), JsonForm(Row, rows[0])))
 
 
@@ -31,10 +31,6 @@ def _example_row(predictor: RegressorPredictor) -> Row:
     for name, vocabulary in zip(encoding.category_names, encoding.vocabularies, strict=True):
         row[name] = vocabulary[0] if vocabulary else None
     return row
-
-
-def _time(predictor: RegressorPredictor, step: int) -> str | int:
-    return f"2024-01-01 00:0{step}:00" if predictor.has_dates else step
 
 
 class _LiveSession:

@@ -37,13 +37,16 @@ class RegressorSettings(JobSettings):
         names="date column",
     )
     numeric_cols: tuple[str, ...] = setting(
-        "numeric columns to read; if these and categorical_cols are empty, all columns without another role",
+        "columns of numbers to read; if empty, all columns without another role are read",
         default=(),
         group="data",
         names="number column",
     )
     categorical_cols: tuple[str, ...] = setting(
-        "columns of categories to read", default=(), group="data", names="column"
+        "columns of categories to read, also if they are written as numbers",
+        default=(),
+        group="data",
+        names="column",
     )
     static_cols: tuple[str, ...] = setting(
         "columns among those that are read that have one value per sequence", default=(), group="data", names="column"
@@ -69,8 +72,8 @@ class RegressorSettings(JobSettings):
     min_count: int = setting(
         "minimum occurrences of a category in the training data to be known", default=1, group="data", low=1
     )
-    split_by: str = setting(
-        "what validation and test hold out: whole sequences (entity), the end of each sequence (time), or the first if "
+    split_strategy: str = setting(
+        "what is held out: whole sequences (entity), the end of each sequence (time), or the first of these if "
         "there are 10 sequences or more (auto)",
         default="auto",
         group="data",

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from lstmkit.data.tables.row_encoding import RowEncoding, elapsed_times
+from lstmkit.data.tables.row_encoding import RowEncoding
 from lstmkit.decoding.regression import TargetDecoding
 from lstmkit.runtime.base import ExportedJob
-from lstmkit.runtime.rows import read_rows, require_times
+from lstmkit.runtime.row_sequences import read_rows
 
 _CHUNK_STEPS = 4096  # that are computed at once
 
@@ -26,8 +26,8 @@ class Regressor(ExportedJob):
         """Predictions and intervals.
 
         Args:
-            data: A mapping of column names to lists, a row per step, with the columns of the training data. Dates are
-                ISO 8601 texts or datetime64. ``None`` or NaN is a missing value.
+            data: A mapping of column names to lists, a row per step, with the columns that the job reads. Times are
+                ISO 8601 texts, datetime64, Unix times, or numbers. ``None`` or NaN is a missing value.
 
         Returns:
             For each row in the order of the data, or with ``predict_at="last_step"`` for each sequence, its id and
@@ -36,32 +36,21 @@ class Regressor(ExportedJob):
         Raises:
             DataError: The data cannot be read.
         """
-        settings, encoding = self.settings, self._encoding
+        settings = self.settings
         id_col, time_col = settings["id_col"], settings["time_col"]
-        rows = read_rows(
-            data,
-            encoding.number_names,
-            encoding.category_names,
-            id_col=id_col,
-            time_col=time_col,
-            has_dates=settings["has_dates"],
-        )
-        if encoding.elapsed is not None or encoding.periods:
-            require_times(rows, time_col)
-        elapsed = None if rows.seconds is None else elapsed_times(rows.seconds, rows.starts)
-        features = encoding.encode(rows.numbers, rows.categories, elapsed, rows.clock)
-        outputs = np.concatenate([self._outputs(part) for part in np.split(features, rows.starts[1:-1])])
+        rows = read_rows(data, self._encoding, id_col, time_col)
+        outputs = np.concatenate([self._outputs(part) for part in np.split(rows.features, rows.starts[1:-1])])
         last_step = settings["predict_at"] == "last_step"
         answered = rows.starts[1:] - 1 if last_step else np.argsort(rows.rows, kind="stable")
         columns = self._decoding.columns(self._decoding.decode(outputs).at(answered))
-        entities = np.repeat(np.arange(len(rows.names)), np.diff(rows.starts))
-        records = []
-        for i, row in enumerate(answered.tolist()):
-            record: dict[str, Any] = {id_col: rows.names[entities[row]]} if rows.has_ids else {}
-            if rows.times is not None:
-                record[time_col] = rows.times[row]
-            records.append(record | {name: float(values[i]) for name, values in columns.items()})
-        return records
+        shown: dict[str, list[Any]] = {}
+        positions = rows.rows[answered].tolist()
+        if id_col in data:
+            shown[id_col] = [rows.ids[position] for position in positions]
+        if rows.times is not None:
+            shown[time_col] = [rows.times[position] for position in positions]
+        shown |= {name: values.tolist() for name, values in columns.items()}
+        return [dict(zip(shown, values, strict=True)) for values in zip(*shown.values(), strict=True)]
 
     def _outputs(self, features: np.ndarray) -> np.ndarray:
         """Outputs ``(T, K·Q)`` of one sequence."""
