@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from torch import nn
 
 from lstmkit.data.batch import Batches
 from lstmkit.data.tables.native_frames import records_of, to_native
@@ -20,7 +21,7 @@ from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.common.splitting import inspection_rows, random_split
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.regressor import report
-from lstmkit.jobs.regressor.export import exported_regressor
+from lstmkit.jobs.regressor.export import exported_regressor, plain_layers
 from lstmkit.jobs.regressor.metrics import evaluate_regressor
 from lstmkit.jobs.regressor.plots import sequences_figure
 from lstmkit.jobs.regressor.predictor import EncodedSequences, RegressorPredictor
@@ -57,7 +58,8 @@ class Regressor(RegressorSettings, Job[RegressorPredictor]):
     data_formats = TABLES
     answer_suffixes = (".csv",)
 
-    _train_split: RowSequences | None = None  # for the baselines; not saved
+    _train_split: RowSequences | None = None  # for the baselines; not saved, nor the next
+    _validation_is_given = False
 
     # ---- from file to sequences ----------------------------------------------------------------------------------
 
@@ -86,6 +88,7 @@ class Regressor(RegressorSettings, Job[RegressorPredictor]):
 
     def split(self, examples: RowSequences, validation: RowSequences | None) -> DataSplit:
         """By sequence, or by time within each sequence: the setting ``split_strategy``."""
+        self._validation_is_given = validation is not None
         for rows in (examples, *([] if validation is None else [validation])):
             self._require_targets(rows)
         if self.predict_at == "last_step" and self.split_strategy == "time":
@@ -137,7 +140,9 @@ class Regressor(RegressorSettings, Job[RegressorPredictor]):
         return (*(f"{examples.name}: {note}" for note in examples.notes), self._split_note(examples))
 
     def _split_note(self, rows: RowSequences) -> str:
-        fractions = f"{self.valid_fraction:.0%} validation, {self.test_fraction:.0%} test"
+        fractions = f"{self.test_fraction:.0%} test"
+        if not self._validation_is_given:
+            fractions = f"{self.valid_fraction:.0%} validation, {fractions}"
         if self._splits_by_entity(rows):
             return f"{rows.name}: {len(rows):,} sequences are split as wholes ({fractions})"
         return f"{rows.name}: the end of each of {len(rows):,} sequences is held out ({fractions})"
@@ -189,6 +194,17 @@ class Regressor(RegressorSettings, Job[RegressorPredictor]):
     def live(self) -> LiveRegressor:
         """A regressor for the rows of one sequence as they arrive: predicts as :meth:`predict`, up to rounding."""
         return LiveRegressor(self.predictor)
+
+    def layers(self) -> nn.Sequential:
+        """The network as plain layers in the units of the columns and targets: for C, RTNeural and Neural Amp Modeler.
+
+        They read the columns in the order of the table, ``(B, T, N)``, and give the predictions ``(B, T, K)``; give
+        them to :func:`lstmkit.export_c`, :func:`lstmkit.export_rtneural` or :func:`lstmkit.export_nam`.
+
+        Raises:
+            UserError: The model does more than such layers can: the message says what.
+        """
+        return plain_layers(self.predictor)
 
     def to_text(self, predictions: Any) -> str:
         """CSV with a header."""

@@ -191,6 +191,6 @@ def _notes(predictor: RegressorPredictor, truth: np.ndarray, has_last: bool) -> 
         notes.append(f"The first {settings.burn_in:,} steps of each sequence are not scored.")
     if has_last:
         notes.append("The last value is the true target of the step before, which the model does not read.")
-    if not decoding.num_calibrated:
+    if decoding.levels and not decoding.num_calibrated:
         notes.append("Intervals are not calibrated.")
     return notes

@@ -12,7 +12,7 @@ from typing_extensions import Self
 
 from lstmkit.data.batch import Batches
 from lstmkit.data.sequence_chunks import SequenceChunks
-from lstmkit.data.tables.row_encoding import RowEncoding, elapsed_times
+from lstmkit.data.tables.row_encoding import MAX_SCALED, RowEncoding, elapsed_times
 from lstmkit.data.tables.row_sequences import RowSequences
 from lstmkit.decoding.regression import Predictions, TargetDecoding
 from lstmkit.errors import DataError, SettingError, listing
@@ -89,6 +89,8 @@ class RegressorPredictor(Predictor[RegressorSettings]):
             clock=train.clock_seconds if use_times else None,
             min_count=settings.min_count,
         )
+        if not settings.compress_tails:
+            encoding = _without_compression(encoding, train.numbers)
         targets = train.require_targets()
         for name, column in zip(train.target_names, targets.T, strict=True):
             values = np.unique(column[~np.isnan(column)])
@@ -236,6 +238,8 @@ class RegressorPredictor(Predictor[RegressorSettings]):
     def calibrate(self, rows: RowSequences, progress: Progress) -> None:
         """Fit the widths of the intervals to rows with targets: split conformal prediction, or of quantiles."""
         self.decoding = self.decoding.without_widths()
+        if not self.decoding.levels:
+            return
         targets = self.decoding.capped(self.targets(rows))
         known = ~np.isnan(targets).all(axis=1)
         predictions, coverage = self.predict(rows, progress).at(known), np.array(self.decoding.levels) / 100
@@ -274,3 +278,19 @@ class RegressorPredictor(Predictor[RegressorSettings]):
         if settings.entity_aware and (settings.cell != "lstm" or not static):
             raise ValueError("its settings do not match its static columns")
         return cls(settings, encoding, decoding, frozenset(static))
+
+
+def _without_compression(encoding: RowEncoding, numbers: np.ndarray) -> RowEncoding:
+    """The encoding with numbers ``(R, N)`` shifted and scaled alone, so far that none of them is clipped."""
+    count = numbers.shape[1]
+    known = np.where(np.isnan(numbers).all(axis=0), 0.0, numbers)
+    mean, largest = np.nanmean(known, axis=0), np.nanmax(np.abs(known - np.nanmean(known, axis=0)), axis=0)
+    std = np.maximum(np.nanstd(known, axis=0), largest / MAX_SCALED)
+    return replace(
+        encoding,
+        center=np.zeros(count),
+        scale=np.ones(count),
+        is_compressed=np.zeros(count, dtype=bool),
+        mean=mean,
+        std=np.where(std > 0, std, 1.0),
+    )

@@ -69,6 +69,12 @@ class RegressorSettings(JobSettings):
         group="data",
         low=0,
     )
+    compress_tails: bool = setting(
+        "compress columns with values beyond 8 standard deviations by the inverse hyperbolic sine; otherwise numbers "
+        "are only shifted and scaled, as export_c and audio plug-ins need it",
+        default=True,
+        group="data",
+    )
     min_count: int = setting(
         "minimum occurrences of a category in the training data to be known", default=1, group="data", low=1
     )
