@@ -26,15 +26,13 @@ def main(folder: Path) -> None:
     lstmkit.export_rtneural(layers, folder / "amp.json")
     lstmkit.export_nam(layers, folder / "amp.nam", sample_rate=44_100)
     lstmkit.export_c(layers, folder / "amp.h", name="amp")
-    play = (
-        '#include "amp.h"\nvoid play(float *x, int n) {amp_state s; for (amp_reset(&s); n--; x++) amp_step(&s, x, x);}'
-    )
-    build = ["cc", "-x", "c", "-", "-I", folder, "-O2", "-shared", "-fPIC", "-o", folder / "amp.so", "-lm"]
-    subprocess.run(build, input=play.encode(), check=True)
+    play = "void play(float *x, int n) {amp_state s; for (amp_reset(&s); n--; x++) amp_step(&s, x, x);}"
+    build = f"cc -x c - -include {folder}/amp.h -O2 -shared -fPIC -o {folder}/amp.so -lm"
+    subprocess.run(build.split(), input=play.encode(), check=True)
     samples, wet, started = audio["dry"].to_numpy("f4")[882_000:], audio["wet"][882_000:], time.time()
     ctypes.CDLL(str(folder / "amp.so")).play(ctypes.c_void_p(samples.ctypes.data), len(samples))
-    speed = 5 / (time.time() - started)
-    print(f"error-to-signal ratio {((samples - wet) ** 2).sum() / (wet**2).sum():.4f}, {speed:.0f} times real time")
+    ratio, speed = ((samples - wet) ** 2).sum() / (wet**2).sum(), 5 / (time.time() - started)
+    print(f"error-to-signal ratio {ratio:.4f}, {speed:.0f} times real time")
 
 
 if __name__ == "__main__":
