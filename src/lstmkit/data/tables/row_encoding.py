@@ -225,7 +225,8 @@ def category_text(value: Any) -> str | None:
     """
     if value is None or value != value or (isinstance(value, str) and value in MISSING_TEXT):
         return None
-    whole = isinstance(value, (bool, np.bool_, float, np.floating)) and value == np.floor(value)
+    is_number = isinstance(value, (bool, np.bool_, float, np.floating))
+    whole = is_number and np.isfinite(value) and value == np.floor(value)
     return str(int(value)) if whole else str(value)
 
 
