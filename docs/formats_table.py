@@ -16,6 +16,7 @@ PAGES = {
     "anomaly_detector": "anomalies",
     "captioner": "captions",
     "classifier": "classification",
+    "event_classifier": "events",
     "forecaster": "forecasting",
     "handwriting_synthesizer": "handwriting-synthesis",
     "image_generator": "painting",

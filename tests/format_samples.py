@@ -27,6 +27,7 @@ TIMES = [str(day.date()) for day in pd.date_range("2024-01-01", periods=8)]
 #: Columns of a small table for each job; a path names a file that :func:`add_media` writes.
 COLUMNS: dict[str, dict[str, list[Any]]] = {
     "anomaly_detector": {"a": [0.5, 1.5, 2.0, 3.0] * 2, "b": [1.5, 2.5, 1.0, 0.5] * 2},
+    "event_classifier": {"id": ["a"] * 8, "amount": [0.5, 1.5, 2.0, 3.0] * 2, "label": ["ok", "fraud"] * 4},
     "forecaster": {"unique_id": ["a"] * 8, "ds": TIMES, "y": [float(k) for k in range(8)]},
     "recommender": {"session_id": ["s", "s", "t", "t"], "item_id": ["a", "b", "a", "c"], "timestamp": [1, 2, 3, 4]},
     "captioner": {"image": ["one.png", "two.png"], "caption": ["a square", "a line"]},

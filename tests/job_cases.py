@@ -248,7 +248,7 @@ CASES = {
         settings={"encoder_size": 6, "numeric_bins": 4, "window": 16, "lr": 0.01},
         data=lambda: _events(0),
         other=lambda: _events(1),
-        bad=lambda: _events(0).assign(label="genuine"),
+        bad=lambda: _events(0).assign(time=None),
         options=(
             {"class_weight": "balanced", "threshold_method": "cost", "bidirectional": True, "numeric_bins": 0},
             {"focal_gamma": 2.0, "threshold_method": "alarms", "alarms_per_day": 1.0, "known_positives": "drop"},

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # for editors and type checkers; a test compares it with the 
     from lstmkit.jobs.anomaly_detector.job import AnomalyDetector
     from lstmkit.jobs.captioner.job import Captioner
     from lstmkit.jobs.classifier.job import Classifier
+    from lstmkit.jobs.event_classifier.job import EventClassifier
     from lstmkit.jobs.forecaster.job import Forecaster
     from lstmkit.jobs.handwriting_synthesizer.job import HandwritingSynthesizer
     from lstmkit.jobs.image_generator.job import ImageGenerator

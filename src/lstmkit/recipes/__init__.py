@@ -50,6 +50,8 @@ _HIGHER_IS_BETTER |= {
 _HIGHER_IS_BETTER |= {"span F1", "pen-lift F1", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "exact match, new pairs"}
 _HIGHER_IS_BETTER |= {"diagonality", "focus rate"}
 _HIGHER_IS_BETTER |= {"R²", "median NSE", "median KGE"}
+_HIGHER_IS_BETTER |= {"average precision", "average precision, not S0", "ROC AUC", "precision@100 per day", "recall"}
+_HIGHER_IS_BETTER |= {"precision at 10 % effort", "recall at 10 % effort"}
 
 
 @dataclass(frozen=True)

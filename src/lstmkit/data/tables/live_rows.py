@@ -39,19 +39,20 @@ def read_time(row: Mapping[str, Any], column: str, encoding: RowEncoding) -> Row
         if encoding.elapsed is not None or encoding.periods:
             raise DataError(f"the row has no {column!r}: the model reads times")
         return RowTime(np.nan, np.nan, None)
-    dates: Any
-    try:
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            dates = dates_of_numbers(np.array([value]))[0]
-            if dates is None and not encoding.periods and np.isfinite(value):
-                return RowTime(float(value), np.nan, value)
-        else:
+    problem = DataError(f"column {column!r}: {one_line(repr(value))} is not a time: give a date, or a number")
+    if isinstance(value, (int, float)):
+        dates: Any = dates_of_numbers(np.array([value]))[0]
+        if dates is None and not encoding.periods and np.isfinite(value):
+            return RowTime(float(value), np.nan, value)
+    else:
+        try:
             dates = pd.DatetimeIndex([value])
-        clock = wall_clock_seconds(dates)
-        if clock is None or dates.isna().any():
-            raise ValueError("it is not a date")
-    except (ValueError, TypeError, OverflowError) as err:
-        raise DataError(f"column {column!r}: {one_line(repr(value))} is not a time ({one_line(err)})") from None
+        except (ValueError, TypeError, OverflowError) as err:
+            raise problem from err
+    if dates is None or dates.isna().any():
+        raise problem
+    clock = wall_clock_seconds(dates)
+    assert clock is not None
     return RowTime(dates.as_unit("ns").asi8[0] / 1e9, float(clock[0]), str(dates[0]))
 
 

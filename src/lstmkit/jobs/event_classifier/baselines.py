@@ -7,11 +7,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from lstmkit.data.tables.row_encoding import elapsed_times
 from lstmkit.data.tables.row_sequences import RowSequences
@@ -90,8 +92,9 @@ class EventBaselines:
         return probabilities
 
     def _features(self, events: RowSequences) -> dict[str, np.ndarray]:
-        """``(R, F)`` of all events: their columns as the network reads them, and these with aggregates."""
-        columns = self._predictor.encode(events)
+        """``(R, F)`` of all events: their columns, with numbers as they are, and these with aggregates."""
+        columns = self._predictor.encode(events).astype(np.float64)
+        columns[:, : events.numbers.shape[1]] = events.numbers
         return {"columns": columns, "aggregates": np.concatenate([columns, aggregates(events)], axis=1)}
 
     @cached_property
@@ -118,12 +121,12 @@ class EventBaselines:
         return models
 
     def _logistic_regression(self) -> Any:
-        """Logistic regression on scaled numbers and one-hot categories."""
-        from sklearn.compose import ColumnTransformer
-
-        ids = list(range(self._predictor.encoding.num_numbers, len(self._predictor.encoding.columns)))
+        """Logistic regression on standardized numbers, medians for missing ones, and one-hot categories."""
+        count = self._predictor.encoding.num_numbers
+        ids = list(range(count, len(self._predictor.encoding.columns)))
         one_hot = OneHotEncoder(max_categories=_MAX_CATEGORIES, handle_unknown="infrequent_if_exist")
-        columns = ColumnTransformer([("categories", one_hot, ids)], remainder="passthrough")
+        numbers = make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler())
+        columns = ColumnTransformer([("numbers", numbers, list(range(count))), ("categories", one_hot, ids)])
         return make_pipeline(columns, LogisticRegression(max_iter=1000))
 
 

@@ -15,7 +15,7 @@ from lstmkit.data.tables.row_windows import RowWindows
 from lstmkit.data.tables.table import TABLES
 from lstmkit.errors import DataError, SettingError
 from lstmkit.export.graphs import JobExport
-from lstmkit.jobs.base import SAMPLE, DataSplit, Job, sampled_rows
+from lstmkit.jobs.base import DataSplit, Job
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.event_classifier.attribution import example_sequences
 from lstmkit.jobs.event_classifier.baselines import EventBaselines
@@ -110,8 +110,7 @@ class EventClassifier(EventClassifierSettings, Job[EventPredictor]):
     def sample(self, examples: RowSequences) -> RowSequences:
         """At most 200 entities with a labeled event, evenly spread."""
         known = examples.require_targets()[:, 0] != None  # noqa: E711  (an array)
-        labeled = np.unique(examples.entities[known])
-        return examples.subset(labeled[sampled_rows(len(labeled), SAMPLE)])
+        return super().sample(examples.subset(np.unique(examples.entities[known])))
 
     def can_score(self, examples: RowSequences) -> bool:
         return examples.targets is not None and bool((examples.targets != None).any())  # noqa: E711

@@ -126,8 +126,10 @@ def _scores(
     if events.clock_seconds is not None and len(events) > 1:
         days = np.floor(events.clock_seconds[scored] / DAY)
         entities = events.entities[scored]
-        precision = entity_precision_at_k(scores, is_positive, days, entities, settings.eval_k)
-        row[f"precision@{settings.eval_k} per day"] = precision
+        pairs = np.unique(np.stack([days, entities]), axis=1)[0]
+        if np.median(np.unique(pairs, return_counts=True)[1]) > settings.eval_k:  # else most entities are inspected
+            precision = entity_precision_at_k(scores, is_positive, days, entities, settings.eval_k)
+            row[f"precision@{settings.eval_k} per day"] = precision
     return {**row, **alarm_scores(scores >= threshold, is_positive, settings), **log_loss}
 
 
@@ -179,9 +181,9 @@ def _notes(predictor: EventPredictor, outputs: EventOutputs, baselines: EventBas
         threshold = predictor.decisions.threshold
         notes = [
             f"{counted}, {share} of them {predictor.positive_class!r}. {scaling}.",
-            f"The threshold of alarms is {threshold:.3g}, for {rule[settings.threshold_method]} on the validation part. "
-            f"Baselines have thresholds by the same rule. A false alarm costs {settings.false_alarm_cost:g}, a miss "
-            f"{settings.miss_cost:g}.",
+            f"The threshold of alarms is {threshold:.3g}, for {rule[settings.threshold_method]} on the validation "
+            "part. Baselines have thresholds by the same rule.",
+            f"A false alarm costs {settings.false_alarm_cost:g}, a miss {settings.miss_cost:g}.",
         ]
     if baselines is not None and baselines.num_train > MAX_TRAIN_EVENTS:
         notes.append(f"Baselines are fitted to a random sample of {MAX_TRAIN_EVENTS:,} training events.")

@@ -77,6 +77,7 @@ def entity_figure(predictor: EventPredictor, events: RowSequences, probabilities
     )
     steps = np.arange(stop - start)
     handles = _draw_probabilities(axes[0, 0], predictor, probabilities[shown], steps)
+    handles |= _draw_labels(axes[0, 0], predictor, events, shown)
     for ax, column in zip(axes[1:, 0], numbers, strict=True):
         ax.plot(steps, events.numbers[shown, column], color=BLACK, linewidth=0.9, marker=".", markersize=3.5)
         ax.set_title(truncated(events.number_names[column]), fontsize=SMALL, loc="left", parse_math=False)
@@ -85,7 +86,7 @@ def entity_figure(predictor: EventPredictor, events: RowSequences, probabilities
         ax.axvline(peak - start, color=PALETTE[1], linewidth=1, linestyle=":")
     _label_events(axes[-1, 0], events, shown)
     legend(figure, handles, title=events.names[entity])
-    return note_selection(figure, len(events), "entities", which="the one with the most suspicious event")
+    return note_selection(figure, len(events), "entities", which="the most suspicious")
 
 
 def _draw_probabilities(
@@ -114,6 +115,17 @@ def _draw_probabilities(
     ax.set_ylim(-0.03, 1.05)
     style_axes(ax)
     return handles
+
+
+def _draw_labels(ax: Any, predictor: EventPredictor, events: RowSequences, shown: slice) -> dict[str, Artist]:
+    """Mark the events whose known label is the positive one."""
+    if events.targets is None or predictor.decisions.positive is None:
+        return {}
+    places = np.flatnonzero(events.targets[shown, 0] == predictor.positive_class)
+    if not len(places):
+        return {}
+    (marks,) = ax.plot(places, np.full(len(places), 1.1), "v", color=BLACK, markersize=4.5, clip_on=False)
+    return {f"labeled {predictor.positive_class}": marks}
 
 
 def _deciding_numbers(

@@ -33,6 +33,7 @@ from lstmkit.training.predict import predict
 CHUNK = 4096  #: Most events of an entity that run at once; the state is carried to the next ones.
 _ENTITIES_AT_ONCE = 64
 _UNKNOWN_PROBABILITY = 0.02  # of a category in training
+_MAX_LOG_WEIGHT = 50.0
 DAY = 86_400.0
 
 
@@ -68,7 +69,7 @@ class EventPredictor(Predictor[EventClassifierSettings]):
         known = labels[labels != None]  # noqa: E711  (an array)
         classes, counts = np.unique(known.astype(str), return_counts=True)
         if len(classes) < 2:
-            found = f"only the label {classes[0]!r}" if len(classes) else "no label"
+            found = f"only the label {str(classes[0])!r}" if len(classes) else "no label"
             raise DataError(
                 f"{train.name}: the training part has {found}, at least two are needed: give more events, or a smaller "
                 "valid_fraction, test_fraction or label_delay_days"
@@ -293,7 +294,7 @@ class EventPredictor(Predictor[EventClassifierSettings]):
         threshold = float(state["threshold"])
         if counts.shape != (len(classes),) or counts.min() < 0 or log_weights.shape != (len(classes),):
             raise ValueError("its counts or weights do not match its classes")
-        if not np.isfinite(log_weights).all() or not 0 <= threshold <= 2:
+        if not (np.abs(log_weights) <= _MAX_LOG_WEIGHT).all() or not 0 <= threshold <= 2:
             raise ValueError("its weights or its threshold are invalid")
         scaling = TemperatureScaling.from_state(state)
         decisions = EventDecisions(classes, positive, threshold, scaling.temperature, log_weights)
