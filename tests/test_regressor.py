@@ -399,7 +399,7 @@ def test_given_validation_data_are_the_validation_part():
         ({"level": np.nan}, {}, DataError, "no row has a value in level"),
         ({"level": "full"}, {}, DataError, "column 'level', row 1: 'full' is not a number"),
         ({"level": np.inf}, {}, DataError, "column 'level', row 1: inf is infinite"),
-        ({"inflow": lambda f: f["inflow"].where(f.index > 0, -np.inf)}, {}, DataError, "column 'inflow', row 1: -inf is infinite"),
+        ({"inflow": lambda f: f["inflow"].where(f.index > 0, -np.inf)}, {}, DataError, "row 1: -inf is infinite"),
         ({}, {"numeric_cols": ("valve",)}, DataError, "column 'valve', row 1: '(open|shut)' is not a number"),
         ({}, {"numeric_cols": ("inflow", "level")}, DataError, "column 'level' has two roles"),
         ({}, {"target_cols": ("height",)}, DataError, "has no target column height: correct target_cols"),

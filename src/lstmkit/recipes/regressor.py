@@ -44,19 +44,20 @@ def rainfall_runoff(
     """Daily runoff of basins in the years of the test; an LSTM, then an entity-aware one, beside a climatology."""
     frame = pd.concat([_basin(folder.name, basin, options) for basin in options["basins"]], ignore_index=True)
     frame = frame.merge(_attributes(folder.name, options["attributes"])[["basin", *job.static_cols]], on="basin")
-    truth = frame.loc[frame["date"] >= options["test_from"], ["basin", "date", "runoff"]]
+    _, test_from = _dates(options, frame["date"])
+    truth = frame.loc[frame["date"] >= test_from, ["basin", "date", "runoff"]]
     models: dict[str, pd.DataFrame] = {}
     for name, entity_aware in (("LSTM", False), ("EA-LSTM", True)):
         job.set_params(entity_aware=entity_aware)
         _fit_by_dates(fit, frame, "date", "runoff", options)
         models[name] = job.predict(frame.drop(columns="runoff"))[["basin", "date", "runoff"]]
-    models["climatology"] = _climatology(frame[frame["date"] < options["test_from"]], truth)
+    models["climatology"] = _climatology(frame[frame["date"] < test_from], truth)
     return pd.DataFrame([{"model": name, **_by_basin(truth, found)} for name, found in models.items()])
 
 
 def _basin(name: str, basin: str, options: dict[str, Any]) -> pd.DataFrame:
     """Forcings and runoff (mm a day) of one basin; days without a measurement have no runoff."""
-    path = catalog.locate(name, options["forcings"].format(basin=basin))
+    path = catalog.locate(name, f"daymet_{basin}{options['forcings']}")
     area = float(pd.read_csv(path, header=None, nrows=3)[0].iloc[2])  # square meters
     forcings = pd.read_csv(path, sep=r"\s+", skiprows=3)
     forcings.columns = [column.partition("(")[0] for column in forcings.columns]
@@ -109,24 +110,25 @@ def _by_basin(truth: pd.DataFrame, found: pd.DataFrame) -> dict[str, float]:
 def by_dates(job: Regressor, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
     """One table split at two dates; the past of validation and test is their context."""
     frame = pd.read_csv(catalog.locate(folder.name, options["file"]))
-    times = pd.to_datetime(frame[options["time"]], utc=True)
-    frame[job.time_col] = times.dt.tz_convert(options["time_zone"]) if "time_zone" in options else times
+    column, zone = options["time"]
+    frame[job.time_col] = pd.to_datetime(frame[column], utc=True).dt.tz_convert(zone)
     (target,) = job.target_cols
     frame = frame[[job.time_col, *options["columns"], target]]
     _fit_by_dates(fit, frame, job.time_col, target, options)
-    in_test = frame[job.time_col] >= _instant(options["test_from"], frame[job.time_col])
+    in_test = frame[job.time_col] >= _dates(options, frame[job.time_col])[1]
     return job.evaluate(frame.assign(**{target: frame[target].where(in_test)}), progress=progress).table
 
 
 def _fit_by_dates(fit: Fit, frame: pd.DataFrame, time: str, target: str, options: dict[str, Any]) -> None:
-    valid_from, test_from = (_instant(options[name], frame[time]) for name in ("valid_from", "test_from"))
+    valid_from, test_from = _dates(options, frame[time])
     before_test = frame[frame[time] < test_from]
     in_valid = before_test[time] >= valid_from
     fit(before_test[~in_valid], before_test.assign(**{target: before_test[target].where(in_valid)}))
 
 
-def _instant(text: str, like: pd.Series) -> pd.Timestamp:
-    return pd.Timestamp(text, tz=getattr(like.dt, "tz", None))
+def _dates(options: dict[str, Any], times: pd.Series) -> list[pd.Timestamp]:
+    """The first instants of validation and test, in the time zone of the times."""
+    return [pd.Timestamp(text, tz=getattr(times.dt, "tz", None)) for text in options["dates"]]
 
 
 PROTOCOLS = {"remaining_life": remaining_life, "rainfall_runoff": rainfall_runoff, "by_dates": by_dates}
