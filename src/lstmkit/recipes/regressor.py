@@ -42,7 +42,7 @@ def rainfall_runoff(
     job: Regressor, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress
 ) -> pd.DataFrame:
     """Daily runoff of basins in the years of the test; an LSTM, then an entity-aware one, beside a climatology."""
-    frame = pd.concat([_basin(folder.name, basin, options) for basin in options["basins"]], ignore_index=True)
+    frame: Any = pd.concat([_basin(folder.name, basin, options) for basin in options["basins"]], ignore_index=True)
     frame = frame.merge(_attributes(folder.name, options["attributes"])[["basin", *job.static_cols]], on="basin")
     _, test_from = _dates(options, frame["date"])
     truth = frame.loc[frame["date"] >= test_from, ["basin", "date", "runoff"]]
@@ -83,7 +83,7 @@ def _attributes(name: str, kinds: Sequence[str]) -> pd.DataFrame:
     return pd.concat(tables, axis=1).rename_axis("basin").reset_index()
 
 
-def _climatology(train: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
+def _climatology(train: Any, truth: Any) -> pd.DataFrame:
     """The mean runoff of the basin within 15 days of the day of the year."""
     parts = []
     for basin, days in truth.groupby("basin"):
@@ -95,7 +95,7 @@ def _climatology(train: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts)
 
 
-def _by_basin(truth: pd.DataFrame, found: pd.DataFrame) -> dict[str, float]:
+def _by_basin(truth: Any, found: pd.DataFrame) -> dict[str, float]:
     """Median NSE and KGE, and the NSE of each basin."""
     joined = truth.dropna().merge(found, on=["basin", "date"], suffixes=(" true", ""))
     parts = [(b, part["runoff true"].to_numpy(), part["runoff"].to_numpy()) for b, part in joined.groupby("basin")]
@@ -109,7 +109,7 @@ def _by_basin(truth: pd.DataFrame, found: pd.DataFrame) -> dict[str, float]:
 
 def by_dates(job: Regressor, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
     """One table split at two dates; the past of validation and test is their context."""
-    frame = pd.read_csv(catalog.locate(folder.name, options["file"]))
+    frame: Any = pd.read_csv(catalog.locate(folder.name, options["file"]))
     column, zone = options["time"]
     frame[job.time_col] = pd.to_datetime(frame[column], utc=True).dt.tz_convert(zone)
     (target,) = job.target_cols
@@ -119,14 +119,14 @@ def by_dates(job: Regressor, fit: Fit, folder: Path, options: dict[str, Any], pr
     return job.evaluate(frame.assign(**{target: frame[target].where(in_test)}), progress=progress).table
 
 
-def _fit_by_dates(fit: Fit, frame: pd.DataFrame, time: str, target: str, options: dict[str, Any]) -> None:
+def _fit_by_dates(fit: Fit, frame: Any, time: str, target: str, options: dict[str, Any]) -> None:
     valid_from, test_from = _dates(options, frame[time])
     before_test = frame[frame[time] < test_from]
     in_valid = before_test[time] >= valid_from
     fit(before_test[~in_valid], before_test.assign(**{target: before_test[target].where(in_valid)}))
 
 
-def _dates(options: dict[str, Any], times: pd.Series) -> list[pd.Timestamp]:
+def _dates(options: dict[str, Any], times: Any) -> list[Any]:
     """The first instants of validation and test, in the time zone of the times."""
     return [pd.Timestamp(text, tz=getattr(times.dt, "tz", None)) for text in options["dates"]]
 

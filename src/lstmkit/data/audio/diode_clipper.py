@@ -103,4 +103,4 @@ def _first_order(signal: np.ndarray, corner: float, sample_rate: int, *, high_pa
     """A first-order filter (bilinear transform of the analog one) with its corner in Hz."""
     pole = 2 * np.pi * corner
     numerator, denominator = bilinear([1.0, 0.0] if high_pass else [pole], [1.0, pole], sample_rate)
-    return lfilter(numerator, denominator, signal)
+    return np.asarray(lfilter(numerator, denominator, signal))

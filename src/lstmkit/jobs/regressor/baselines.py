@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingRegressor
@@ -85,7 +86,8 @@ def fit_gradient_boosting(
         seed: Random seed.
     """
     kept = _spread(len(features))
-    model = HistGradientBoostingRegressor(categorical_features=categorical, random_state=seed)
+    options: Any = {"categorical_features": categorical, "random_state": seed}
+    model = HistGradientBoostingRegressor(**options)
     model.fit(features[kept], targets[kept])
     return lambda rows: model.predict(rows)
 

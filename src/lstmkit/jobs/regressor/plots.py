@@ -84,7 +84,8 @@ def _handles(predictor: RegressorPredictor, rows: RowSequences, *, points: bool 
     if predictor.decoding.levels:
         handles[f"{predictor.decoding.levels[-1]} % interval"] = Patch(facecolor=BLUE, alpha=0.25)
     if rows.targets is not None:
-        handles["true value"] = Line2D([], [], color=BLACK, **({"linestyle": "", "marker": "x"} if points else {}))
+        crosses: dict[str, Any] = {"linestyle": "", "marker": "x"} if points else {}
+        handles["true value"] = Line2D([], [], color=BLACK, **crosses)
     return handles
 
 
