@@ -90,6 +90,7 @@ bench: $(READY)
 	@$(BIN)/python benchmarks/transcriber.py
 	@$(BIN)/python benchmarks/anomaly_detector.py
 	@$(BIN)/python benchmarks/recommender.py
+	@$(BIN)/python benchmarks/event_classifier.py
 	@$(BIN)/python benchmarks/handwriting_synthesizer.py
 	@$(BIN)/python benchmarks/image_generator.py
 	@$(BIN)/python benchmarks/images_and_video.py
