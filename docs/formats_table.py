@@ -24,6 +24,7 @@ PAGES = {
     "music_composer": "music",
     "question_answerer": "answers",
     "recommender": "recommendation",
+    "regressor": "regression",
     "secondary_structure_predictor": "protein-structure",
     "speech_synthesizer": "speech-synthesis",
     "summarizer": "summaries",

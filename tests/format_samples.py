@@ -35,6 +35,7 @@ COLUMNS: dict[str, dict[str, list[Any]]] = {
     "handwriting_synthesizer": {"id": ["a"] * 3, "x": [0, 1, 2], "y": [0, 1, 0], "pen": [0, 0, 1]},
     "question_answerer": {"story": ["Mary moved."], "question": ["Who moved?"], "answer": ["Mary"]},
     "secondary_structure_predictor": {"id": ["c"], "sequence": ["MKVAY"], "ss3": ["CHHHC"]},
+    "regressor": {"x": [0.5, 1.5, 2.0, 3.0], "target": [1.0, 2.0, 2.5, 3.5]},
     "summarizer": {"text": ["a long text"], "summary": ["a text"]},
     "transcriber": {"file": ["one.wav", "one.wav"], "text": ["a", "b"]},
     "translator": {"source": ["a dog"], "target": ["ein Hund"]},

@@ -118,6 +118,25 @@ def _sensor_series(seed: int, n: int = 200) -> pd.DataFrame:
     return frame.assign(label=((t >= 180) & (t < 186)).astype(int))
 
 
+def _machines(seed: int, n: int = 24) -> pd.DataFrame:
+    """Machines whose target is the sum of their loads so far; some loads, kinds and targets are missing."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(4, 10, n)
+    size = int(lengths.sum())
+    frame = pd.DataFrame(
+        {
+            "id": np.repeat([f"m{k}" for k in range(n)], lengths),
+            "time": pd.date_range("2024-01-01", periods=size, freq="5h"),
+            "load": rng.standard_normal(size).round(3),
+            "kind": rng.choice(["a", "b", None], size),
+            "size": np.repeat(rng.integers(1, 4, n), lengths),
+        }
+    )
+    frame["target"] = (frame.groupby("id")["load"].cumsum() + frame["size"] / 4).where(rng.random(size) > 0.1)
+    frame["time"] += pd.to_timedelta(rng.integers(0, 60, size), unit="m")
+    return frame.assign(load=frame["load"].mask(rng.random(size) < 0.1))
+
+
 def _sessions(seed: int, n: int = 40) -> list[list[str]]:
     """Sessions in which the next item is the next letter."""
     rng = np.random.default_rng(seed)
@@ -358,6 +377,18 @@ CASES = {
             {"loss": "bpr-max", "num_negatives": 3, "tie_weights": False, "embedding_size": 3},
             {"loss": "top1-max", "embedding_size": 3, "item_dropout": 0.2},
             {"num_negatives": 4, "ensemble_size": 2, "eval_k": 2},
+        ),
+    ),
+    "regressor": Case(
+        settings={"lr": 0.01},
+        data=lambda: _machines(0),
+        other=lambda: _machines(1),
+        bad=lambda: _machines(0).assign(target="high"),
+        options=(
+            {"loss": "pinball", "levels": (50,), "split_strategy": "time"},
+            {"entity_aware": True, "static_cols": ("size",), "loss": "nse", "output_dropout": 0.2},
+            {"predict_at": "last_step", "loss": "huber", "max_target": 3.0},
+            {"target_cols": ("target", "load"), "bptt_steps": 3, "segment_steps": 5, "burn_in": 1, "rul_score": True},
         ),
     ),
     "speech_synthesizer": Case(

@@ -296,7 +296,7 @@ def test_a_refused_event_changes_nothing():
             ({**frame[50], "amount": "much"}, "column 'amount': 'much' is not a finite number"),
             ({**frame[50], "amount": float("inf")}, "inf is not a finite number"),
             ({**frame[50], "time": "soon"}, "column 'time': 'soon' is not a time"),
-            ({**frame[50], "time": None}, "has no 'time': the model reads the time of events"),
+            ({**frame[50], "time": None}, "has no 'time': the model reads times"),
             ({**frame[50], "id": None}, "has no 'id': every event needs the id"),
             ({name: value for name, value in frame[50].items() if name != "shop"}, "has no 'shop'"),
         ):

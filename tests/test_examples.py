@@ -20,6 +20,10 @@ EXPECTED = {
     "replace_torch_lstm.py": (r"output \(184, 24, 64\)\nlargest difference: \d\.\de-0[678]\n", set()),
     "look_inside.py": (r"forget +0\.\d\d\n(.|\n)*half-life of the units, in steps: \[ *\d", {"inside.html"}),
     "live_stream.py": (r"hour 6\d: score (.|\n)*alarms in 168 hours", {"model"}),
+    "distortion.py": (
+        r"error-to-signal ratio 0\.0[01]\d\d, \d+ times real time\n",
+        {"dry.wav", "wet.wav", "amp.json", "amp.nam", "amp.h", "amp.so"},
+    ),
     "custom_cell.py": (r"lstm +1216 weights, test error 0\.\d\d .*\none_gate +1196 weights, test error 0\.\d\d", set()),
 }
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # for editors and type checkers; a test compares it with the 
     from lstmkit.jobs.music_composer.job import MusicComposer
     from lstmkit.jobs.question_answerer.job import QuestionAnswerer
     from lstmkit.jobs.recommender.job import Recommender
+    from lstmkit.jobs.regressor.job import Regressor
     from lstmkit.jobs.secondary_structure_predictor.job import SecondaryStructurePredictor
     from lstmkit.jobs.speech_synthesizer.job import SpeechSynthesizer
     from lstmkit.jobs.summarizer.job import Summarizer

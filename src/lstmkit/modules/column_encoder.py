@@ -42,8 +42,8 @@ class ColumnEncoder(nn.Module):
     ) -> None:
         super().__init__()
         bins = [(k, low, high - low) for k, of_column in enumerate(edges) for low, high in pairwise(of_column)]
-        self.has_bins = bool(bins)
-        self.register_buffer("binned", torch.tensor([k for k, _, _ in bins], dtype=torch.int64), persistent=False)
+        self.has_bins, self._bin_columns = bool(bins), [k for k, _, _ in bins]
+        self.register_buffer("binned", torch.tensor(self._bin_columns, dtype=torch.int64), persistent=False)
         self.register_buffer("low", torch.tensor([low for _, low, _ in bins]), persistent=False)
         self.register_buffer("width", torch.tensor([width for _, _, width in bins]), persistent=False)
         self.num_numbers, self.unknown_probability = num_numbers, unknown_probability
@@ -57,7 +57,7 @@ class ColumnEncoder(nn.Module):
         """For each output the index of the feature that it comes from."""
         sizes = [int(embedding.embedding_dim) for embedding in self.embeddings]  # type: ignore[arg-type]
         ids = [self.num_numbers + k for k, size in enumerate(sizes) for _ in range(size)]
-        return [*range(self.num_numbers), *self.binned.tolist(), *ids]
+        return [*range(self.num_numbers), *self._bin_columns, *ids]
 
     def forward(self, rows: Tensor) -> Tensor:
         """``(B, T, N + C)``, the last ``C`` of which are ids, to ``(B, T, output_size)``."""

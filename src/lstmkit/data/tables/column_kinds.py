@@ -82,7 +82,7 @@ def _kind(table: Table, name: str, groups: Sequence[np.ndarray]) -> NotASignal |
         return NotASignal("time", "holds times that only increase")
     if increases and (known == np.floor(known)).all() and (has_no_name or _INDEX_NAME.fullmatch(name)):
         return NotASignal("row number", "counts the rows")
-    if len(steps) >= _MIN_STEPS and steps[0] and np.ptp(steps) <= 1e-6 * abs(steps[0]):
+    if len(steps) >= _MIN_STEPS and 0 < abs(steps[0]) < np.inf and np.ptp(steps) <= 1e-6 * abs(steps[0]):
         return NotASignal("row number", "changes by the same amount in every row, as a counter does")
     return None
 

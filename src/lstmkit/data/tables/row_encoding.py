@@ -13,6 +13,7 @@ from typing_extensions import Self
 from lstmkit.data.tables.missing_text import MISSING as MISSING_TEXT
 
 UNKNOWN, MISSING, FIRST_KNOWN = 0, 1, 2  #: Ids of categories: not in the training data, missing, and the first known.
+MAX_SCALED = 10.0  #: Scaled numbers are clipped to this size.
 DAY, WEEK, YEAR = 86_400.0, 7 * 86_400.0, 365.2425 * 86_400.0  #: Periods of the clock, in seconds.
 TIME_SINCE_LAST = "time since the last row"
 _CLOCK_NAMES = {DAY: "time of day", WEEK: "day of week", YEAR: "time of year"}
@@ -20,7 +21,6 @@ _HARMONICS = {DAY: 2, WEEK: 3, YEAR: 1}
 _MONDAY = 4 * DAY  # 1970-01-05
 _HEAVY_TAIL = 8.0  # standard deviations: a column with a larger value is compressed
 _NORMAL_IQR = 1.349  # interquartile range of the standard normal distribution
-_MAX_SCALED = 10.0
 _TAILS = (0.002, 0.005, 0.01, 0.02)  # levels of further edges of bins, at both ends
 _MIN_STD = 1e-12  # relative to the largest value: what varies less is constant, up to rounding
 
@@ -135,12 +135,12 @@ class RowEncoding:
             numbers, categories, elapsed, clock: As in :meth:`fitted`; times are needed only if they are read.
         """
         scaled = (_compress(numbers, self.center, self.scale, self.is_compressed) - self.mean) / self.std
-        parts = [np.nan_to_num(np.clip(scaled, -_MAX_SCALED, _MAX_SCALED)), np.isnan(numbers)[:, self.has_mark]]
+        parts = [np.nan_to_num(np.clip(scaled, -MAX_SCALED, MAX_SCALED)), np.isnan(numbers)[:, self.has_mark]]
         if self.elapsed is not None:
             assert elapsed is not None
             mean, std = self.elapsed
             logs = (np.log1p(np.maximum(elapsed, 0)) - mean) / std
-            parts += [np.nan_to_num(np.clip(logs, -_MAX_SCALED, _MAX_SCALED))[:, None], np.isnan(elapsed)[:, None]]
+            parts += [np.nan_to_num(np.clip(logs, -MAX_SCALED, MAX_SCALED))[:, None], np.isnan(elapsed)[:, None]]
         for period in self.periods:
             assert clock is not None
             turns = 2 * np.pi * np.outer((clock - _MONDAY) / period, 1 + np.arange(_HARMONICS[period]))
@@ -278,7 +278,7 @@ def _mean_std(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _edges(scaled: np.ndarray, bins: int) -> tuple[tuple[float, ...], ...]:
     """Ascending edges of the bins of each column; none for a constant column."""
     levels = np.unique([*np.linspace(0, 1, bins + 1), *_TAILS, *(1 - np.array(_TAILS))])
-    columns = (np.clip(column[~np.isnan(column)], -_MAX_SCALED, _MAX_SCALED) for column in scaled.T)
+    columns = (np.clip(column[~np.isnan(column)], -MAX_SCALED, MAX_SCALED) for column in scaled.T)
     edges = [np.unique(np.quantile(column, levels).astype(np.float32)) if len(column) else [] for column in columns]
     return tuple(tuple(map(float, of_column)) if len(of_column) > 1 else () for of_column in edges)
 

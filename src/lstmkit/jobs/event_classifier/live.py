@@ -11,15 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from lstmkit.data.tables.row_encoding import category_text
-from lstmkit.data.tables.row_sequences import wall_clock_seconds
-from lstmkit.data.tables.timestamps import dates_of_numbers
-from lstmkit.errors import DataError, ModelFileError, SettingError, one_line
+from lstmkit.data.tables.live_rows import RowTime, read_time, read_values
+from lstmkit.errors import DataError, ModelFileError, SettingError
 from lstmkit.export.graphs import flatten, unflatten
 from lstmkit.jobs.event_classifier.predictor import EventPredictor
 
@@ -94,16 +91,17 @@ class LiveEvents:
             DataError: As :meth:`add`; then none of the events counts.
         """
         names = [self._entity(event) for event in events]
-        times = [self._time(event) for event in events]
-        self._check_order(names, [seconds for seconds, _, _ in times])
-        read = [(self._numbers(event), self._categories(event)) for event in events]
+        encoding, column = self._predictor.encoding, self._predictor.settings.time_col
+        times = [read_time(event, column, encoding) for event in events]
+        self._check_order(names, [time.seconds for time in times])
+        read = [read_values(event, encoding) for event in events]
         answers: list[dict[str, Any]] = [{} for _ in events]
         remaining = list(range(len(events)))
         while remaining:  # the first remaining event of each entity
             first = list({names[k]: k for k in reversed(remaining)}.values())
             for k, probabilities in zip(first, self._step(first, names, times, read), strict=True):
                 columns = self._predictor.decisions.columns(probabilities[None])
-                shown = {} if times[k][2] is None else {"time": times[k][2]}
+                shown = {} if times[k].shown is None else {"time": times[k].shown}
                 answers[k] = {"id": names[k], **shown, **{name: values.tolist()[0] for name, values in columns.items()}}
             taken = set(first)
             remaining = [k for k in remaining if k not in taken]
@@ -114,25 +112,25 @@ class LiveEvents:
         self,
         rows: Sequence[int],
         names: Sequence[str],
-        times: Sequence[tuple[float, float, Any]],
+        times: Sequence[RowTime],
         read: Sequence[tuple[np.ndarray, np.ndarray]],
     ) -> np.ndarray:
         """Probabilities ``(B, C)`` of events of different entities, whose states go on."""
         predictor = self._predictor
         before = [self._state_of(names[k]) for k in rows]
-        seconds = np.array([times[k][0] for k in rows])
+        seconds = np.array([times[k].seconds for k in rows])
         last = np.array([np.nan if state is None else state.seconds for state in before])
         features = predictor.encoding.encode(
             np.stack([read[k][0] for k in rows]),
             np.stack([read[k][1] for k in rows]),
             seconds - last,
-            np.array([times[k][1] for k in rows]),
+            np.array([times[k].clock for k in rows]),
         )
         inputs = torch.from_numpy(features).to(predictor.device)
         logits, state = self._model.step(inputs, self._stacked(before))
         vectors = torch.cat([tensor.transpose(0, 1).flatten(1) for tensor in flatten(state)], 1).float().cpu().numpy()
         for k, vector in zip(rows, vectors, strict=True):
-            self._keep(names[k], EntityState(times[k][0], vector))
+            self._keep(names[k], EntityState(times[k].seconds, vector))
         return predictor.decisions.probabilities(logits.float().cpu().numpy())
 
     def _stacked(self, states: Sequence[EntityState | None]) -> Any:
@@ -157,58 +155,6 @@ class LiveEvents:
         if value is None or value == "" or value != value:
             raise DataError(f"the event has no {column!r}: every event needs the id of its entity")
         return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-    def _time(self, event: Mapping[str, Any]) -> tuple[float, float, Any]:
-        """Seconds, seconds by the clock on the wall, and the time for the answer; NaN and ``None`` without a time."""
-        column, encoding = self._predictor.settings.time_col, self._predictor.encoding
-        value = event.get(column) if column else None
-        if value is None:
-            if self._predictor.reads_time:
-                raise DataError(f"the event has no {column!r}: the model reads the time of events")
-            return np.nan, np.nan, None
-        problem = DataError(f"column {column!r}: {one_line(repr(value))} is not a time: give a date, or a number")
-        if isinstance(value, (int, float)):
-            dates: Any = dates_of_numbers(np.array([value]))[0]
-            if dates is None and not encoding.periods and np.isfinite(value):
-                return float(value), np.nan, value
-        else:
-            try:
-                dates = pd.DatetimeIndex([value])
-            except (ValueError, TypeError, OverflowError) as err:
-                raise problem from err
-        if dates is None or dates.isna().any():
-            raise problem
-        clock = wall_clock_seconds(dates)
-        assert clock is not None
-        return dates.as_unit("ns").asi8[0] / 1e9, float(clock[0]), str(dates[0])
-
-    def _numbers(self, event: Mapping[str, Any]) -> np.ndarray:
-        return np.array([self._number(name, event) for name in self._predictor.encoding.number_names])
-
-    def _number(self, name: str, event: Mapping[str, Any]) -> float:
-        if name not in event:
-            raise DataError(f"the event has no {name!r}: give all columns, and None where a value is missing")
-        text = event[name]
-        if category_text(text) is None:
-            return np.nan
-        try:
-            number = float(text)
-        except (TypeError, ValueError):
-            number = np.inf
-        if not np.isfinite(number):
-            raise DataError(
-                f"column {name!r}: {one_line(repr(text))} is not a finite number: give None if it is missing"
-            )
-        return number
-
-    def _categories(self, event: Mapping[str, Any]) -> np.ndarray:
-        names = self._predictor.encoding.category_names
-        for name in names:
-            if name not in event:
-                raise DataError(f"the event has no {name!r}: give all columns, and None where a value is missing")
-        values = np.empty(len(names), dtype=object)
-        values[:] = [category_text(event[name]) for name in names]
-        return values
 
     def _check_order(self, names: Sequence[str], seconds: Sequence[float]) -> None:
         """Raise DataError if an event is earlier than the one before of its entity."""
