@@ -48,7 +48,7 @@ _HIGHER_IS_BETTER |= {
     "NAB, best threshold",
 }
 _HIGHER_IS_BETTER |= {"span F1", "pen-lift F1", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "exact match, new pairs"}
-_HIGHER_IS_BETTER |= {"diagonality", "focus rate"}
+_HIGHER_IS_BETTER |= {"diagonality", "focus rate", "directions right"}
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def higher_is_better(metric: str) -> bool:
     >>> higher_is_better("accuracy"), higher_is_better("perplexity")
     (True, False)
     """
-    return metric in _HIGHER_IS_BETTER or metric.startswith("accuracy, ")
+    return metric in _HIGHER_IS_BETTER or metric.startswith(("accuracy, ", "HR@", "NDCG@"))
 
 
 def all_recipes() -> list[Recipe]:
