@@ -45,9 +45,16 @@ def prices(days: int = 60, last: float = 0.0) -> pd.DataFrame:
 
 
 def stocks(horizon: int, target: str) -> Forecaster:
-    columns = {"id_col": "symbol", "time_col": "day", "target_col": target}
-    small = {"epochs": 1, "steps_per_epoch": 2, "hidden_size": 4, "test_windows": 0}
-    return Forecaster(horizon=horizon, **columns, **small)
+    return Forecaster(
+        horizon=horizon,
+        id_col="symbol",
+        time_col="day",
+        target_col=target,
+        epochs=1,
+        steps_per_epoch=2,
+        hidden_size=4,
+        test_windows=0,
+    )
 
 
 def test_a_random_walk_of_trading_days_repeats_the_last_close(here: Path):
@@ -91,8 +98,7 @@ def test_local_days_are_forecast_from_a_date_on(here: Path):
     local = hours.tz_convert("America/New_York")
     data = pd.DataFrame({"time": hours.strftime("%Y-%m-%dT%H:%M:%SZ"), "y": np.sin(local.hour * np.pi / 12) + 20})
     data.to_csv(here / "hours.csv", index=False)
-    small = {"epochs": 1, "steps_per_epoch": 1, "hidden_size": 2, "test_windows": 0}
-    job = Forecaster(horizon=24, time_col="time", **small)
+    job = Forecaster(horizon=24, time_col="time", epochs=1, steps_per_epoch=1, hidden_size=2, test_windows=0)
     options = {"file": "hours.csv", "time_zone": ["America", "New_York"], "test": [2020, 3, 25]}
     baselines = ["SeasonalNaive", "Naive", "WeeklyNaive", "MSTL"]
     table = run_protocol(forecaster.local_time, job, here, {**options, "baselines": baselines})
@@ -119,8 +125,9 @@ def test_next_items_are_ranked_among_all_and_among_sampled(here: Path, per_line:
     pairs = [f"{user} {item}" for user, items in enumerate(users) for item in items]
     lines = [" ".join([str(user), *items]) for user, items in enumerate(users)] if per_line else pairs
     (here / "users.txt.gz").write_bytes(gzip.compress("\n".join([*lines, ""]).encode()))
-    small = {"hidden_size": 4, "epochs": 1, "test_fraction": 0.0, "eval_k": 2}
-    job = Recommender(split_strategy="leave_one_out", seen_items="exclude", **small)
+    job = Recommender(
+        split_strategy="leave_one_out", seen_items="exclude", hidden_size=4, epochs=1, test_fraction=0.0, eval_k=2
+    )
     options = {"file": "users.txt.gz", "user_per_line": per_line, "sampled": 5, "seed": 0}
     table = run_protocol(recommender.next_items, job, here, options)
     assert table.columns.tolist()[1:] == [f"{s}@2 among {n}" for n in ("all", "5 sampled") for s in ("HR", "NDCG")]

@@ -8,44 +8,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from lstmkit.data.batch import Batch, Loader
-from lstmkit.data.sequence_dataset import Sequences
-from lstmkit.jobs.recommender.baselines import Histories, ItemScorer, MarkovChain
-from lstmkit.jobs.recommender.item_scores import row_slices, scores_at_steps
+from lstmkit.jobs.recommender.baselines import ItemScorer, MarkovChain
+from lstmkit.jobs.recommender.item_scores import row_slices
 from lstmkit.jobs.recommender.metrics import UNRANKED, RankingQueries, ranks
-from lstmkit.jobs.recommender.predictor import RecommenderPredictor
-from lstmkit.models.base import Model
-from lstmkit.training.predict import predict
 
 WEIGHTS = tuple(k / 10 for k in range(11))  #: Weights of the transition counts that are tried.
-
-
-class Network:
-    """Probabilities ``(N, V)`` of the next item by a fitted recommender; its popularity if a history is empty.
-
-    Args:
-        predictor: The fitted recommender.
-    """
-
-    def __init__(self, predictor: RecommenderPredictor) -> None:
-        self.predictor = predictor
-
-    def __call__(self, histories: Histories) -> np.ndarray:
-        counts = self.predictor.counts
-        probabilities = np.tile((counts / counts.sum()).astype(np.float32), (len(histories), 1))
-        readable = [k for k, history in enumerate(histories) if len(history)]
-
-        def decode(model: Model, batch: Batch) -> list[np.ndarray]:
-            assert batch.rows is not None
-            last = [np.array([len(histories[readable[row]]) - 1]) for row in batch.rows]
-            return [
-                row for _, scores in scores_at_steps(model, batch, last) for row in scores.softmax(-1).cpu().numpy()
-            ]
-
-        loader = Loader(Sequences([histories[k] for k in readable]), 4 * self.predictor.settings.batch_size)
-        rows = predict(self.predictor.model, loader, decode, device=self.predictor.device)
-        probabilities[readable] = np.stack(rows) if rows else probabilities[:0]
-        return probabilities
 
 
 class Mixture:
@@ -60,8 +27,8 @@ class Mixture:
     def __init__(self, network: ItemScorer, chain: MarkovChain, weight: float) -> None:
         self.network, self.chain, self.weight = network, chain, weight
 
-    def __call__(self, histories: Histories) -> np.ndarray:
-        return mixed(self.network(list(histories)), self.chain(histories), self.weight)
+    def __call__(self, histories: list[np.ndarray]) -> np.ndarray:
+        return mixed(self.network(histories), self.chain(histories), self.weight)
 
 
 def mixed(probabilities: np.ndarray, counts: np.ndarray, weight: float) -> np.ndarray:

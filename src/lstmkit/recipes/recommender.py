@@ -20,7 +20,7 @@ from lstmkit.jobs.recommender.metrics import ranking_queries
 from lstmkit.jobs.recommender.predictor import RecommenderPredictor
 from lstmkit.progress import Progress
 from lstmkit.recipes import Fit
-from lstmkit.recipes._next_item import Mixture, Network, choose_weight, hit_rate, ndcg, rank, sample_negatives
+from lstmkit.recipes._next_item import Mixture, choose_weight, hit_rate, ndcg, rank, sample_negatives
 
 
 def last_days(job: Recommender, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
@@ -62,8 +62,7 @@ def next_items(job: Recommender, fit: Fit, folder: Path, options: dict[str, Any]
     knn, chain = baselines["item-kNN"], baselines["Markov chain"]
     assert isinstance(knn, ItemKNN)
     assert isinstance(chain, MarkovChain)
-    network = Network(predictor)
-    weight = choose_weight(network, chain, valid, n_items, job.eval_k)
+    weight = choose_weight(predictor.probabilities, chain, valid, n_items, job.eval_k)
 
     known = _known(predictor, learned)
     counts = np.bincount(np.concatenate(known), minlength=n_items)
@@ -71,8 +70,8 @@ def next_items(job: Recommender, fit: Fit, folder: Path, options: dict[str, Any]
     recounted.backoff_strength, neighbors.history_length = chain.backoff_strength, knn.history_length
     name = job.cell.upper()
     scorers = {
-        f"{name} with transition counts (weight {weight:g})": Mixture(network, recounted, weight),
-        f"{name} alone": network,
+        f"{name} with transition counts (weight {weight:g})": Mixture(predictor.probabilities, recounted, weight),
+        f"{name} alone": predictor.probabilities,
         "transition counts": recounted,
         "item-kNN": neighbors,
         "most popular": MostPopular(counts),
