@@ -103,6 +103,7 @@ torture: $(READY)
 
 readme: $(READY)
 	@$(BIN)/python docs/results_table.py
+	@$(BIN)/python docs/evidence_table.py
 	@$(BIN)/python docs/lab_page.py
 	@$(BIN)/python docs/answers_table.py
 	@$(BIN)/python docs/formats_table.py

@@ -132,6 +132,7 @@ def test_type_checking_imports_list_all_jobs():
     "script",
     [
         "docs/results_table.py",
+        "docs/evidence_table.py",
         "docs/lab_page.py",
         "docs/answers_table.py",
         "docs/speed_table.py",

@@ -48,10 +48,10 @@ _HIGHER_IS_BETTER |= {
     "NAB, best threshold",
 }
 _HIGHER_IS_BETTER |= {"span F1", "pen-lift F1", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "exact match, new pairs"}
-_HIGHER_IS_BETTER |= {"diagonality", "focus rate"}
 _HIGHER_IS_BETTER |= {"R²", "median NSE", "median KGE"}
 _HIGHER_IS_BETTER |= {"average precision", "average precision, not S0", "ROC AUC", "precision@100 per day", "recall"}
 _HIGHER_IS_BETTER |= {"precision at 10 % effort", "recall at 10 % effort"}
+_HIGHER_IS_BETTER |= {"diagonality", "focus rate", "directions right"}
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def higher_is_better(metric: str) -> bool:
     >>> higher_is_better("accuracy"), higher_is_better("perplexity")
     (True, False)
     """
-    return metric in _HIGHER_IS_BETTER or metric.startswith(("accuracy, ", "NSE "))
+    return metric in _HIGHER_IS_BETTER or metric.startswith(("accuracy, ", "NSE ", "HR@", "NDCG@"))
 
 
 def all_recipes() -> list[Recipe]:

@@ -118,6 +118,15 @@ def speakers(job: Classifier, fit: Fit, folder: Path, options: dict[str, Any], p
     return mean.assign(**each)
 
 
+def listed(job: Classifier, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """Recordings in a zip file; a table names the word and the part (train, valid or test) of each."""
+    clips = {media.id: media.read() for media in from_file(folder / options["file"], MediaColumns()).iterate()}
+    table = pd.read_csv(folder / options["table"])
+    in_part = [table[table["split"] == part] for part in ("train", "valid", "test")]
+    parts = [([clips[file] for file in rows["file"]], rows["word"].tolist()) for rows in in_part]
+    return _given(job, fit, parts, progress)
+
+
 def gestures(job: Classifier, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
     """Sliding windows of hand keypoints: each class is split into blocks that share no frame."""
     names = _read(folder, options["names"]).decode("utf-8-sig").splitlines()
@@ -164,6 +173,7 @@ PROTOCOLS: dict[str, Callable[..., pd.DataFrame]] = {
     "connections": connections,
     "takes": takes,
     "speakers": speakers,
+    "listed": listed,
     "gestures": gestures,
     "motions": motions,
 }

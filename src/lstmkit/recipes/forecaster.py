@@ -11,6 +11,7 @@ import pandas as pd
 from utilsforecast import losses
 from utilsforecast.evaluation import evaluate
 
+from lstmkit.data import catalog
 from lstmkit.data.series.forecast_windows import rolling_origins
 from lstmkit.data.series.series_set import SeriesSet
 from lstmkit.jobs.forecaster.baselines import FORECAST_BASELINES, forecast_baselines
@@ -120,9 +121,77 @@ def held_out(job: Forecaster, fit: Fit, folder: Path, options: dict[str, Any], p
     return job.evaluate(path, progress=progress).table
 
 
+def local_time(job: Forecaster, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """Rolling origins, a horizon apart, from local midnight of the day ``test`` on; the model is fitted once.
+
+    The column of instants in UTC is read as local time of ``time_zone``, which the calendar features need.
+    """
+    zone = "/".join(options["time_zone"])
+    frame = pd.read_csv(catalog.locate(folder.name, options["file"]))
+    frame[job.time_col] = pd.to_datetime(frame[job.time_col]).dt.tz_convert(zone)
+    before = frame[job.time_col] < pd.Timestamp(*options["test"], tz=zone)
+    fit(frame[before])
+    return job.evaluate(frame, baselines=options["baselines"], progress=progress).table
+
+
+def trading_days(job: Forecaster, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """Closing prices by the number of the trading day, so that weekends and holidays are no gaps.
+
+    The last ``test`` trading days are forecast from rolling origins, a horizon apart; the model is fitted once.
+    """
+    prices = pd.read_csv(catalog.locate(folder.name, options["file"]))
+    day = prices.groupby(job.id_col).cumcount()
+    frame = pd.DataFrame({job.id_col: prices[job.id_col], job.time_col: day, job.target_col: prices["close"]})
+    fit(frame[day <= day.max() - options["test"]])
+    table = job.evaluate(frame, baselines=("Naive", "AutoETS"), progress=progress).table
+    return table.replace({"model": {"Naive": "random walk"}})
+
+
+def daily_returns(job: Forecaster, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """The return from each close to the next, in percent of the price, on the last ``test`` trading days.
+
+    A random walk of the logarithm of the price forecasts a return of 0, one with drift the mean return before the test.
+    The direction is right if forecast and return have the same sign; a return of 0 is not scored.
+    """
+    prices = pd.read_csv(catalog.locate(folder.name, options["file"]))
+    change = 100 * np.log(prices["close"]).groupby(prices[job.id_col]).diff()
+    day = prices.groupby(job.id_col).cumcount()
+    frame = pd.DataFrame({job.id_col: prices[job.id_col], job.time_col: day, job.target_col: change})
+    fit(frame[(day > 0) & (day <= day.max() - options["test"])])
+    series = job.read(frame[day > 0])
+    first = series.lengths - options["test"]
+    quantiles = job.predictor.quantiles(series, rolling_origins(series, first, series.lengths - 1), progress)
+    truth = np.concatenate([y[start:] for y, start in zip(series.y, first, strict=True)])
+    drift = [np.full(options["test"], y[:start].mean()) for y, start in zip(series.y, first, strict=True)]
+    forecasts = {
+        _label(job): quantiles[:, 0, len(job.levels)],
+        "random walk (return 0)": np.zeros(len(truth)),
+        "random walk with drift": np.concatenate(drift),
+    }
+    return pd.DataFrame([{"model": name, **_return_scores(truth, forecast)} for name, forecast in forecasts.items()])
+
+
+def _return_scores(truth: np.ndarray, forecast: np.ndarray) -> dict[str, float | None]:
+    """Errors in percent of the price, and how many directions are right; none if the forecast has no sign.
+
+    >>> _return_scores(np.array([1.0, -2.0]), np.array([0.5, 1.0]))["directions right"]
+    0.5
+    """
+    error, moved = truth - forecast, truth != 0
+    right = float((np.sign(forecast) == np.sign(truth))[moved].mean()) if forecast.any() else None
+    return {"MAE": float(np.abs(error).mean()), "RMSE": float(np.sqrt((error**2).mean())), "directions right": right}
+
+
 def _label(job: Forecaster) -> str:
     members = f", mean of {job.ensemble_size} seeds" if job.ensemble_size > 1 else ""
     return f"{job.cell.upper()} ({job.method}{members})"
 
 
-PROTOCOLS = {"m4": m4, "every_window": every_window, "held_out": held_out}
+PROTOCOLS = {
+    "m4": m4,
+    "every_window": every_window,
+    "held_out": held_out,
+    "local_time": local_time,
+    "trading_days": trading_days,
+    "daily_returns": daily_returns,
+}

@@ -18,6 +18,8 @@ import pandas as pd
 from lstmkit import settings
 from lstmkit.data import catalog
 from lstmkit.data.audio.audio_io import AudioClip, read_audio
+from lstmkit.data.files import load_npz
+from lstmkit.data.ink.resampling import POINT_SPACING, resample_ink, validate_strokes
 from lstmkit.data.transcripts import Transcripts, normalize_text
 from lstmkit.data.vision.idx import read_idx
 from lstmkit.data.vision.image_io import read_grayscale_image
@@ -180,6 +182,46 @@ def _numbers(pixels: np.ndarray, labels: np.ndarray, count: int, options: dict[s
     return Transcripts(inputs, texts, [f"number {i}" for i in range(1, count + 1)], "images", "the numbers")
 
 
+def pen_strokes(job: Transcriber, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
+    """Pen strokes in one array, with a table of texts and parts: train, valid and test as it says.
+
+    ``upward`` says whether y grows upwards. The last row is the text of the training ink most alike, see
+    :func:`_nearest_texts`.
+    """
+    ink = load_npz(catalog.locate(folder.name, options["strokes"]), "pen strokes")
+    direction = np.array([1, -1 if options["upward"] else 1, 1])
+    drawings = np.split(ink["points"] * direction, ink["offsets"][1:-1])
+    table = pd.read_csv(catalog.locate(folder.name, options["table"]), keep_default_na=False)
+    parts = {}
+    for part in ("train", "valid", "test"):
+        rows = np.flatnonzero(table["split"] == part)
+        inputs = [validate_strokes(drawings[row], f"drawing {row}") for row in rows]
+        texts = [normalize_text(text) for text in table["text"].iloc[rows]]
+        parts[part] = Transcripts(inputs, texts, [f"drawing {row}" for row in rows], "strokes", f"the {part} part")
+    fit(parts["train"], parts["valid"])
+    table = job.evaluate(parts["test"], progress=progress).table
+    nearest = scores(_nearest_texts(parts["train"], parts["test"]), parts["test"].require_texts())
+    return pd.concat([table, pd.DataFrame([{"model": "nearest training ink", **nearest}])], ignore_index=True)
+
+
+def _nearest_texts(train: Transcripts, test: Transcripts) -> list[str]:
+    """The text of the nearest training ink, by squared distance of 200 points evenly spaced over each drawing."""
+    known, asked = (
+        np.stack([_outline(ink, 200) for ink in part.inputs]).reshape(len(part), -1) for part in (train, test)
+    )
+    distance = (known**2).sum(1) - 2 * asked @ known.T
+    texts = train.require_texts()
+    return [texts[row] for row in distance.argmin(axis=1)]
+
+
+def _outline(ink: np.ndarray, count: int) -> np.ndarray:
+    """``(count, 2)`` points from the first to the last, in units of the height of the ink."""
+    steps = resample_ink(ink).steps
+    path = np.column_stack([np.cumsum(steps[:, 0]) * POINT_SPACING, steps[:, 2]])
+    at = np.linspace(0, len(path) - 1, count)
+    return np.column_stack([np.interp(at, np.arange(len(path)), column) for column in path.T])
+
+
 def one_page(job: Transcriber, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
     """The lines of one page: every ``test``-th is held out, every ``valid``-th of the others is for validation.
 
@@ -234,4 +276,5 @@ PROTOCOLS: dict[str, Callable[..., pd.DataFrame]] = {
     "given_lines": given_lines,
     "numbers": numbers,
     "one_page": one_page,
+    "pen_strokes": pen_strokes,
 }

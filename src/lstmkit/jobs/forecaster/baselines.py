@@ -1,4 +1,4 @@
-"""Baselines for forecasts: SeasonalNaive and AutoETS (exponential smoothing), from statsforecast."""
+"""Baselines for forecasts, from statsforecast: repeated values, exponential smoothing, and decomposition by seasons."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ import pandas as pd
 from lstmkit.libraries import imports_of
 from lstmkit.progress import Progress
 
-FORECAST_BASELINES = ("SeasonalNaive", "AutoETS")
+FORECAST_BASELINES = ("SeasonalNaive", "AutoETS")  #: The baselines of every backtest.
+
+#: Baselines on request: the last value, the last week of a season that is a day, and MSTL, which decomposes a series by
+#: its day and week (K. Bandara, R. Hyndman, C. Bergmeir 2021, arXiv:2107.13462) and smooths the rest.
+OPTIONAL_BASELINES = ("Naive", "WeeklyNaive", "MSTL")
 
 #: Steps of history that the baselines are fitted to. AutoETS takes minutes on more, and is no more accurate.
 MAX_HISTORY = 1500
@@ -36,7 +40,7 @@ def forecast_baselines(
         freq: A pandas frequency, or the step of whole-number timestamps.
         season: Season length in steps.
         levels: Interval levels in percent.
-        names: Any of :data:`FORECAST_BASELINES`.
+        names: Any of :data:`FORECAST_BASELINES` and :data:`OPTIONAL_BASELINES`.
         progress: Where to report progress.
 
     Returns:
@@ -60,21 +64,30 @@ def forecast_baselines(
             lengths = filled["unique_id"].value_counts().to_dict()
             has_season = filled["unique_id"].map(lengths.get) >= season
             for seasonal, rows in filled.groupby(has_season):
-                engine = _statsforecast(names, freq, season if seasonal else 1)
+                shortest = min(lengths[uid] for uid in rows["unique_id"].unique())
+                engine = _statsforecast(names, freq, season if seasonal else 1, shortest)
                 frame = pd.DataFrame(engine.forecast(df=rows, h=horizon, level=sorted(levels)))
                 frames.append(frame.assign(cutoff=frame["unique_id"].map(cutoffs.get)))
             task.update(i + 1)
     return pd.concat(frames, ignore_index=True), notes
 
 
-def _statsforecast(names: Sequence[str], freq: str | int, season: int) -> Any:
+def _statsforecast(names: Sequence[str], freq: str | int, season: int, steps: int) -> Any:
+    """The models by name, for series of at least ``steps`` steps."""
     with imports_of("forecast", "the forecaster"):
         from statsforecast import StatsForecast
-        from statsforecast.models import AutoETS, SeasonalNaive
+        from statsforecast.models import MSTL, AutoETS, Naive, SeasonalNaive
 
+    week = 7 * season
     # As in R's forecast::ets, ETS has no seasonal states for seasons of more than 24 steps.
     ets = AutoETS(season_length=season if season <= 24 else 1)
-    models = {"SeasonalNaive": SeasonalNaive(season_length=season), "AutoETS": ets}
+    models = {
+        "SeasonalNaive": SeasonalNaive(season_length=season),
+        "AutoETS": ets,
+        "Naive": Naive(),
+        "WeeklyNaive": SeasonalNaive(season_length=week if steps >= week else season, alias="WeeklyNaive"),
+        "MSTL": MSTL(season_length=[season, week] if season >= 24 and steps >= 2 * week else season),
+    }
     return StatsForecast([models[name] for name in names], freq=freq, fallback_model=SeasonalNaive(season_length=1))
 
 

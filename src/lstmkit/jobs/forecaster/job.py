@@ -250,8 +250,9 @@ class Forecaster(ForecasterSettings, Job[ForecasterPredictor]):
 
         Args:
             data: Series that continue after the training and validation data, or new series.
-            baselines: Any of ``"SeasonalNaive"``, ``"AutoETS"`` and ``"LinearRegression"``; the last reads covariates,
-                and is left out without future covariates.
+            baselines: Any of ``"SeasonalNaive"``, ``"AutoETS"`` and ``"LinearRegression"``, which reads covariates and
+                is left out without future covariates; on request also ``"Naive"``, which repeats the last value,
+                ``"WeeklyNaive"``, the last week by a season of a day, and ``"MSTL"``, decomposition by day and week.
             progress: Where to report progress; by default bars on a terminal.
 
         Raises:

@@ -22,14 +22,14 @@ from lstmkit.errors import DataError, SettingError
 from lstmkit.evaluation.confidence import ScoredExamples
 from lstmkit.evaluation.forecast_metrics import forecast_scores, mase_of_windows
 from lstmkit.jobs.evaluation import Evaluation
-from lstmkit.jobs.forecaster.baselines import FORECAST_BASELINES, forecast_baselines
+from lstmkit.jobs.forecaster.baselines import FORECAST_BASELINES, OPTIONAL_BASELINES, forecast_baselines
 from lstmkit.jobs.forecaster.covariate_regression import regression_quantiles
 from lstmkit.jobs.forecaster.predictor import ForecasterPredictor
 from lstmkit.progress import Progress
 from lstmkit.settings import unknown
 
 REGRESSION = "LinearRegression"  #: The name of :func:`regression_quantiles`.
-ALL_BASELINES = (*FORECAST_BASELINES, REGRESSION)
+ALL_BASELINES = (*FORECAST_BASELINES, REGRESSION)  #: The baselines of every backtest.
 
 
 class Backtest(NamedTuple):
@@ -48,15 +48,16 @@ def backtest(
         predictor: The fitted forecaster.
         examples: Windows that it was not fitted to. Of windows that overlap, as those of the validation split, the
             last is scored.
-        baselines: Any of :data:`ALL_BASELINES`; without future covariates the regression is left out.
+        baselines: Any of :data:`ALL_BASELINES`, without future covariates less the regression, and of
+            :data:`~lstmkit.jobs.forecaster.baselines.OPTIONAL_BASELINES`.
         progress: Where to report progress.
 
     Raises:
         SettingError: A baseline is unknown.
     """
     for name in baselines:
-        if name not in ALL_BASELINES:
-            raise SettingError(unknown(name, ALL_BASELINES, what="baseline"))
+        if name not in (known := (*ALL_BASELINES, *OPTIONAL_BASELINES)):
+            raise SettingError(unknown(name, known, what="baseline"))
     settings, season = predictor.settings, predictor.window_plan.season
     series, levels = examples.series, sorted(settings.levels)
     origins = without_overlap(examples.origins, settings.horizon)
@@ -87,7 +88,7 @@ def backtest(
         )
         regression = forecast_frame(series, origins, quantiles, levels, REGRESSION).drop(columns="y")
         forecasts = forecasts.merge(regression, on=["unique_id", "cutoff", "ds"], how="left", validate="1:1")
-    if names := [name for name in baselines if name in FORECAST_BASELINES]:
+    if names := [name for name in baselines if name != REGRESSION]:
         baseline_forecasts, baseline_notes = forecast_baselines(
             histories_by_origin(series, origins),
             settings.horizon,

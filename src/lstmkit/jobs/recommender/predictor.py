@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -146,6 +146,27 @@ class RecommenderPredictor(Predictor[RecommenderSettings]):
         loader = Loader(Sequences([known[i] for i in readable]), 4 * self.settings.batch_size)
         by_session = dict(zip(readable, predict(self.model, loader, decode, device=self.device), strict=True))
         return [by_session.get(i) or options.empty(sessions.names[i], unknown[i]) for i in range(len(sessions))]
+
+    def probabilities(self, histories: Sequence[np.ndarray]) -> np.ndarray:
+        """Probabilities ``(N, V)`` of the next item: the softmax of the scores; popularity if a history is empty.
+
+        Args:
+            histories: ``N`` arrays of item indices in order of time.
+        """
+        probabilities = np.tile((self.counts / self.counts.sum()).astype(np.float32), (len(histories), 1))
+        readable = [k for k, history in enumerate(histories) if len(history)]
+        if not readable:
+            return probabilities
+
+        def decode(model: Model, batch: Batch) -> list[np.ndarray]:
+            assert batch.rows is not None
+            last_steps = [np.array([len(histories[readable[row]]) - 1]) for row in batch.rows]
+            parts = scores_at_steps(model, batch, last_steps)
+            return [row for _, scores in parts for row in scores.softmax(-1).cpu().numpy()]
+
+        loader = Loader(Sequences([histories[k] for k in readable]), 4 * self.settings.batch_size)
+        probabilities[readable] = np.stack(predict(self.model, loader, decode, device=self.device))
+        return probabilities
 
     # ---- the saved state -----------------------------------------------------------------------------------------
 
