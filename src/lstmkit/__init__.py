@@ -42,6 +42,10 @@ if TYPE_CHECKING:  # for editors and type checkers; a test compares it with the 
         RNN,
         BackendReport,
         BackendUnavailable,
+        BottleneckLSTM2d,
+        ConvGRU2d,
+        ConvLSTM2d,
+        ConvRNN2d,
         Stream,
         Trace,
         explain_backend,
@@ -52,6 +56,7 @@ if TYPE_CHECKING:  # for editors and type checkers; a test compares it with the 
 _MODULES = {
     "lstmkit.layers": (
         *("LSTM", "GRU", "RNN", "Stream", "Trace"),
+        *("ConvLSTM2d", "ConvGRU2d", "ConvRNN2d", "BottleneckLSTM2d"),
         *("BackendReport", "BackendUnavailable", "explain_backend", "quantize"),
     ),
     "lstmkit.jobs": ("load",),
