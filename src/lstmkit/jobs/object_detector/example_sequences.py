@@ -1,0 +1,32 @@
+"""Clips for a look inside the network."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lstmkit.data.vision.boxed_clips import BoxedClip, Boxes
+from lstmkit.jobs.object_detector.predictor import ObjectDetectorPredictor
+from lstmkit.look import ExampleSequence
+
+_MAX_FRAMES = 100  # of a clip: attribution runs the network once per frame
+
+
+def example_sequence(predictor: ObjectDetectorPredictor, each: BoxedClip) -> ExampleSequence:
+    """The first frames of a clip, with the number of objects in each; the answer is the highest score at the end."""
+    device = next(predictor.network.parameters()).device
+    frames = torch.from_numpy(np.ascontiguousarray(each.clip.frames[:_MAX_FRAMES])).unsqueeze(0).to(device)
+    boxes = each.boxes if each.boxes is not None else Boxes.of_rows([])
+    counts = np.bincount(boxes.frames, minlength=len(each))[: frames.shape[1]]
+    num_classes = len(predictor.classes)
+
+    def highest_score(outputs: Tensor) -> Tensor:
+        return outputs[0, -1, :num_classes].max()
+
+    return ExampleSequence(
+        frames,
+        name=each.name,
+        annotations={"objects": counts.astype(float)} if each.boxes is not None else {},
+        answers={"highest logit of the last frame": highest_score},
+    )

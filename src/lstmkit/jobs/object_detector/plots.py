@@ -1,0 +1,93 @@
+"""Frames with boxes, and where the memory keeps its content."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from lstmkit.data.vision.box_drawing import color_of
+from lstmkit.data.vision.boxed_clips import BoxedClip, Boxes
+from lstmkit.jobs.object_detector.detections import ClipDetections
+from lstmkit.plots.style import SMALL, WIDTH, legend, new_figure, truncated
+from lstmkit.plots.video import draw_frame
+
+_COLUMNS = 4  # frames per row
+_NUM_FRAMES = 8  # of a strip
+_TRUE_STYLE: dict[str, Any] = {"edgecolor": "#ffffff", "linestyle": (0, (2, 2)), "linewidth": 1.2}
+
+
+def strip_figure(found: ClipDetections, truth: Boxes | None = None) -> Figure:
+    """Frames of a clip, evenly spaced, with the boxes that were found, and dashed the true ones.
+
+    Args:
+        found: A clip with detections.
+        truth: The true boxes, if they are known.
+    """
+    count = min(_NUM_FRAMES, len(found.clip))
+    frames = np.unique(np.linspace(0, len(found.clip) - 1, count).round().astype(int))
+    rows = -(-len(frames) // _COLUMNS)
+    height, width = found.clip.clip.frames.shape[1:3]
+    columns = min(_COLUMNS, len(frames))
+    figure = new_figure(rows * (WIDTH / columns * height / width + 0.3) + 0.6)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for ax in axes.flat[len(frames) :]:
+        ax.set_axis_off()
+    for ax, frame in zip(axes.flat, frames, strict=False):
+        draw_frame(ax, found.clip.clip.frames[frame])
+        if truth is not None:
+            for box in found.clip.placement.forward(truth.of_frame(frame).xywh):
+                _draw_box(ax, box, **_TRUE_STYLE)
+        own = found.boxes.of_frame(frame)
+        for box, label, track in zip(found.clip.placement.forward(own.xywh), own.labels, own.ids, strict=True):
+            color = tuple(channel / 255 for channel in color_of(int(track)))
+            _draw_box(ax, box, edgecolor=color, linewidth=1.6)
+            text = f"{truncated(label, 12)} {track}" if track > 0 else truncated(label, 12)
+            ax.text(box[0], box[1], text, color=color, fontsize=SMALL - 2, va="bottom", clip_on=True, parse_math=False)
+        ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+        ax.set_title(f"{found.clip.clip.times[frame]:.1f} s", fontsize=SMALL, pad=3)
+    handles: dict[str, Any] = {"found": Rectangle((0, 0), 1, 1, fill=False, edgecolor="#555555", linewidth=1.6)}
+    if truth is not None:
+        handles["true"] = Rectangle((0, 0), 1, 1, fill=False, **{**_TRUE_STYLE, "edgecolor": "#555555"})
+    legend(figure, handles, found.name)
+    return figure
+
+
+def memory_figure(each: BoxedClip, frames: np.ndarray, maps: dict[str, np.ndarray], boxes: Boxes | None) -> Figure:
+    """Frames in one row, and below them maps of the memory over the frame.
+
+    Args:
+        each: The clip.
+        frames: ``(n,)`` the frames to draw.
+        maps: By name ``(T, h, w)`` values in cells; each row of the figure has one color scale.
+        boxes: True boxes, or those that were found, drawn in every map.
+    """
+    height, width = each.clip.frames.shape[1:3]
+    rows = 1 + len(maps)
+    figure = new_figure(rows * (WIDTH / len(frames) * height / width + 0.25) + 0.4)
+    axes = figure.subplots(rows, len(frames), squeeze=False)
+    for column, frame in enumerate(frames):
+        draw_frame(axes[0, column], each.clip.frames[frame])
+        axes[0, column].set_title(f"frame {frame}", fontsize=SMALL - 1, pad=3)
+    for row, (name, values) in enumerate(maps.items(), 1):
+        shown = values[frames]
+        low, high = float(shown.min()), float(shown.max())
+        for column, frame in enumerate(frames):
+            ax = axes[row, column]
+            extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+            ax.imshow(values[frame], cmap="cividis", vmin=low, vmax=max(high, low + 1e-6), extent=extent)
+            ax.set(xticks=[], yticks=[])
+        axes[row, 0].set_ylabel(f"{name}\n{low:.2g} to {high:.2g}", fontsize=SMALL - 2)
+    if boxes is not None:
+        for column, frame in enumerate(frames):
+            for box in each.placement.forward(boxes.of_frame(int(frame)).xywh):
+                for ax in axes[:, column]:
+                    _draw_box(ax, box, edgecolor="#D55E00", linewidth=1.2)
+    return figure
+
+
+def _draw_box(ax: Axes, xywh: np.ndarray, **style: Any) -> None:
+    ax.add_patch(Rectangle((xywh[0], xywh[1]), xywh[2], xywh[3], fill=False, **style))
