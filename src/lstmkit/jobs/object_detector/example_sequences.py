@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lstmkit.data.vision.boxed_clips import BoxedClip, Boxes
+from lstmkit.data.vision.boxed_clips import UNKNOWN_ID, BoxedClip, Boxes
 from lstmkit.jobs.object_detector.predictor import ObjectDetectorPredictor
 from lstmkit.look import ExampleSequence
+from lstmkit.look.conv_layers import MAX_MAPS
 
 _MAX_FRAMES = 100  # of a clip: attribution runs the network once per frame
 
@@ -29,4 +30,19 @@ def example_sequence(predictor: ObjectDetectorPredictor, each: BoxedClip) -> Exa
         name=each.name,
         annotations={"objects": counts.astype(float)} if each.boxes is not None else {},
         answers={"highest logit of the last frame": highest_score},
+        frames=each.clip.frames[: frames.shape[1]],
+        outlines=[each.placement.forward(boxes.of_frame(frame).xywh) for frame in range(frames.shape[1])],
+        drawn_steps=_around_a_gap(boxes, frames.shape[1]),
     )
+
+
+def _around_a_gap(boxes: Boxes, steps: int) -> list[int]:
+    """Steps around the first frames in which an object is hidden; the first steps if none is."""
+    start = 0
+    for identity in np.unique(boxes.ids[boxes.ids != UNKNOWN_ID]):
+        own = boxes.frames[boxes.ids == identity]
+        gaps = own[:-1][np.diff(own) > 1]
+        if len(gaps):
+            start = max(0, int(gaps[0]) - 1)
+            break
+    return list(range(min(start, max(0, steps - MAX_MAPS)), min(start + MAX_MAPS, steps)))

@@ -149,7 +149,7 @@ class ObjectDetector(ObjectDetectorSettings, Job[ObjectDetectorPredictor]):
         write_yolo((found.named_boxes for found in predictions), self.predictor.classes, Path(folder))
 
     def write(self, predictions: list[ClipDetections], path: Path) -> None:
-        """Write a table (``.csv``), MOT text (``.txt``), a strip of frames (``.png``), or a video with boxes (``.mp4``).
+        """Write a table (``.csv``), MOT text (``.txt``), a strip of frames (``.png``), or a video (``.mp4``).
 
         MOT text, pictures and videos have a file for each clip: ``boxes.mp4``, or ``boxes-1.mp4``, ``boxes-2.mp4``, …
         """

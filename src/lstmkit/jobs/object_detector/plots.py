@@ -1,4 +1,4 @@
-"""Frames with boxes, and where the memory keeps its content."""
+"""Frames with boxes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from lstmkit.data.vision.box_drawing import color_of
-from lstmkit.data.vision.boxed_clips import BoxedClip, Boxes
+from lstmkit.data.vision.boxed_clips import Boxes
 from lstmkit.jobs.object_detector.detections import ClipDetections
 from lstmkit.plots.style import SMALL, WIDTH, legend, new_figure, truncated
 from lstmkit.plots.video import draw_frame
@@ -53,39 +53,6 @@ def strip_figure(found: ClipDetections, truth: Boxes | None = None) -> Figure:
     if truth is not None:
         handles["true"] = Rectangle((0, 0), 1, 1, fill=False, **{**_TRUE_STYLE, "edgecolor": "#555555"})
     legend(figure, handles, found.name)
-    return figure
-
-
-def memory_figure(each: BoxedClip, frames: np.ndarray, maps: dict[str, np.ndarray], boxes: Boxes | None) -> Figure:
-    """Frames in one row, and below them maps of the memory over the frame.
-
-    Args:
-        each: The clip.
-        frames: ``(n,)`` the frames to draw.
-        maps: By name ``(T, h, w)`` values in cells; each row of the figure has one color scale.
-        boxes: True boxes, or those that were found, drawn in every map.
-    """
-    height, width = each.clip.frames.shape[1:3]
-    rows = 1 + len(maps)
-    figure = new_figure(rows * (WIDTH / len(frames) * height / width + 0.25) + 0.4)
-    axes = figure.subplots(rows, len(frames), squeeze=False)
-    for column, frame in enumerate(frames):
-        draw_frame(axes[0, column], each.clip.frames[frame])
-        axes[0, column].set_title(f"frame {frame}", fontsize=SMALL - 1, pad=3)
-    for row, (name, values) in enumerate(maps.items(), 1):
-        shown = values[frames]
-        low, high = float(shown.min()), float(shown.max())
-        for column, frame in enumerate(frames):
-            ax = axes[row, column]
-            extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-            ax.imshow(values[frame], cmap="cividis", vmin=low, vmax=max(high, low + 1e-6), extent=extent)
-            ax.set(xticks=[], yticks=[])
-        axes[row, 0].set_ylabel(f"{name}\n{low:.2g} to {high:.2g}", fontsize=SMALL - 2)
-    if boxes is not None:
-        for column, frame in enumerate(frames):
-            for box in each.placement.forward(boxes.of_frame(int(frame)).xywh):
-                for ax in axes[:, column]:
-                    _draw_box(ax, box, edgecolor="#D55E00", linewidth=1.2)
     return figure
 
 

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from lstmkit.data.vision.boxed_clips import BoxedClips
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.object_detector.detections import ClipDetections
-from lstmkit.jobs.object_detector.memory import memory_maps
-from lstmkit.jobs.object_detector.plots import memory_figure, strip_figure
+from lstmkit.jobs.object_detector.example_sequences import example_sequence
+from lstmkit.jobs.object_detector.plots import strip_figure
 from lstmkit.jobs.object_detector.predictor import ObjectDetectorPredictor
+from lstmkit.look.inspection_page import map_sections
 from lstmkit.report import Section, quantities
 
 _NUM_STRIPS = 3
-_MEMORY_FRAMES = 6  # side by side
-_MEMORY_STEPS = 30  # frames of the clip that they are taken from
-
-MEMORY_TEXT = (
-    "Means over the channels of the last layer. Where the forget gate is high, the memory keeps what it has: there an "
-    "object is held while it is hidden. Each row has its own color scale. Boxes are the true ones."
-)
 
 
 def sections(predictor: ObjectDetectorPredictor, evaluation: Evaluation | None, examples: BoxedClips) -> list[Section]:
@@ -41,17 +33,8 @@ def sections(predictor: ObjectDetectorPredictor, evaluation: Evaluation | None, 
         text = f"The first clips of {part}, not selected: class and identity of what was found." if not number else ""
         page.append(Section(f"Clip {each.name}", text, figure=figure, caption=f"Frames of {each.name} with boxes"))
     if predictor.settings.recurrent and shown.clips:
-        page.append(memory_section(predictor, shown))
+        page += map_sections(predictor.network, example_sequence(predictor, shown.clips[0]))
     return [*page, _data(predictor, examples)]
-
-
-def memory_section(predictor: ObjectDetectorPredictor, shown: BoxedClips, row: int = 0) -> Section:
-    """The gates of the memory over the frames of a clip."""
-    each = shown.clips[row]
-    steps = min(_MEMORY_STEPS, len(each))
-    frames = np.unique(np.linspace(0, steps - 1, min(_MEMORY_FRAMES, steps)).round().astype(int))
-    figure = memory_figure(each, frames, memory_maps(predictor, each, steps), each.boxes)
-    return Section("Memory over the frame", MEMORY_TEXT, figure=figure, caption=f"The memory in {each.name}")
 
 
 def _data(predictor: ObjectDetectorPredictor, examples: BoxedClips) -> Section:
