@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # for editors and type checkers; a test compares it with the 
     from lstmkit.jobs.image_generator.job import ImageGenerator
     from lstmkit.jobs.language_model.job import LanguageModel
     from lstmkit.jobs.music_composer.job import MusicComposer
+    from lstmkit.jobs.object_detector.job import ObjectDetector
     from lstmkit.jobs.question_answerer.job import QuestionAnswerer
     from lstmkit.jobs.recommender.job import Recommender
     from lstmkit.jobs.secondary_structure_predictor.job import SecondaryStructurePredictor

@@ -136,30 +136,70 @@ def identity_scores(results: Sequence[ClipResult]) -> dict[str, float]:
     return {"MOTA": float(overall["mota"]), "IDF1": float(overall["idf1"]), "found again": found_again(results)}
 
 
-def best_threshold(results: Sequence[ClipResult]) -> float:
-    """The score at which the detections at or above it have the best F1, at an IoU of .5; NaN if there is no match."""
-    scores, right = [], []
-    for result in results:
-        taken = np.zeros(len(result.true_frames), dtype=bool)
-        overlaps = _iou(result.xywh, result.true_xywh)
-        overlaps *= result.frames[:, None] == result.true_frames[None]
-        overlaps *= result.classes[:, None] == result.true_classes[None]
-        for k in np.argsort(-result.scores, kind="stable"):
-            free = np.where(taken, 0.0, overlaps[k])
-            best = int(free.argmax()) if len(free) else -1
-            is_right = best >= 0 and free[best] >= _IOU
-            taken[best] |= is_right
-            scores.append(result.scores[k])
-            right.append(is_right)
-    total = sum(len(result.true_frames) for result in results)
-    order = np.argsort(-np.array(scores), kind="stable")
-    hits = np.cumsum(np.array(right, dtype=float)[order])
+class Matches(NamedTuple):
+    """The detections of one clip, matched with its true boxes at an IoU of .5, each box at most once.
+
+    Attributes:
+        scores: ``(M,)``.
+        classes: ``(M,)``.
+        right: ``(M,)`` whether the detection has a true box of its class.
+        num_true: ``(K,)`` true boxes by class.
+    """
+
+    scores: np.ndarray
+    classes: np.ndarray
+    right: np.ndarray
+    num_true: np.ndarray
+
+
+def matches_of(result: ClipResult, num_classes: int) -> Matches:
+    """Match detections in the order of their scores with the free true box that overlaps most."""
+    right = np.zeros(len(result.scores), dtype=bool)
+    for frame in np.unique(result.frames):
+        own, true = np.flatnonzero(result.frames == frame), np.flatnonzero(result.true_frames == frame)
+        overlaps = _iou(result.xywh[own], result.true_xywh[true])
+        overlaps *= result.classes[own][:, None] == result.true_classes[true][None]
+        for k in np.argsort(-result.scores[own], kind="stable") if len(true) else ():
+            best = int(overlaps[k].argmax())
+            if overlaps[k, best] >= _IOU:
+                right[own[k]] = True
+                overlaps[:, best] = 0.0
+    counts = np.bincount(result.true_classes, minlength=num_classes)
+    return Matches(result.scores, result.classes, right, counts)
+
+
+def average_precision_of_matches(matches: Sequence[Matches]) -> float:
+    """COCO's AP at an IoU of .5 from matched clips, the mean over classes; NaN without true boxes.
+
+    It is :attr:`Precision.ap50`, but much faster for one clip more or less.
+    """
+    scores, classes, right = (
+        np.concatenate([getattr(each, name) for each in matches]) for name in ("scores", "classes", "right")
+    )
+    totals = np.sum([each.num_true for each in matches], axis=0)
+    found = []
+    for label in np.flatnonzero(totals):
+        own = classes == label
+        hits = np.cumsum(right[own][np.argsort(-scores[own], kind="stable")])
+        recall, precision = hits / totals[label], hits / np.arange(1, len(hits) + 1)
+        envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
+        found.append(envelope[np.searchsorted(recall, np.linspace(0, 1, 101), side="left")].mean())
+    return float(np.mean(found)) if found else np.nan
+
+
+def best_threshold(matches: Sequence[Matches]) -> float:
+    """The score at which the detections at or above it have the best F1; NaN if no detection is right.
+
+    It lies between the last detection that is taken and the next one.
+    """
+    scores, right = (np.concatenate([getattr(each, name) for each in matches]) for name in ("scores", "right"))
+    total = sum(int(each.num_true.sum()) for each in matches)
+    order = np.argsort(-scores, kind="stable")
+    hits = np.cumsum(right[order])
     if not total or not len(hits) or not hits[-1]:
         return np.nan
-    f1 = 2 * hits / (np.arange(1, len(hits) + 1) + total)
-    last = int(f1.argmax())  # of the detections that are taken
-    ranked = np.append(np.array(scores)[order], 0.0)
-    return float(ranked[last : last + 2].mean())
+    last = int((2 * hits / (np.arange(1, len(hits) + 1) + total)).argmax())
+    return float(np.append(scores[order], 0.0)[last : last + 2].mean())
 
 
 def found_again(results: Sequence[ClipResult], within: int = 3) -> float:

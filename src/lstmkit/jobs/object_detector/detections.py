@@ -31,8 +31,8 @@ class Detection:
 
     def record(self) -> dict[str, Any]:
         """Ready for JSON."""
-        box = {name: round(getattr(self, name), 2) for name in "xywh"}
-        return {"class": self.label, "score": round(self.score, 4), **box, "id": self.id}
+        box = {name: getattr(self, name) for name in "xywh"}
+        return {"class": self.label, "score": self.score, **box, "id": self.id}
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,8 +17,10 @@ from lstmkit.evaluation.detection_metrics import (
     SIZES,
     ClipResult,
     average_precision,
+    average_precision_of_matches,
     best_threshold,
     identity_scores,
+    matches_of,
 )
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.object_detector.baselines import (
@@ -75,9 +76,9 @@ def evaluate(
             task.update(done)
     table = pd.DataFrame(rows).dropna(axis=1, how="all")
     directions = dict.fromkeys(table.columns.drop("model"), "high")
-    ours = results[model_name(predictor)]
+    matches = [matches_of(result, len(classes)) for result in results[model_name(predictor)]]
     examples = ScoredExamples(
-        len(test), "clips", lambda picked: scores([ours[k] for k in picked], len(classes), tracks=False)["AP.5"]
+        len(test), "clips", lambda rows: average_precision_of_matches([matches[row] for row in rows])
     )
     missing = () if train is not None else (BACKGROUND,)
     notes = _notes(predictor, test, disturbed)
@@ -114,13 +115,13 @@ def clip_result(
     )
 
 
-def scores(results: Sequence[ClipResult], num_classes: int, *, tracks: bool = True) -> dict[str, float]:
+def scores(results: Sequence[ClipResult], num_classes: int) -> dict[str, float]:
     """AP over all classes, by size of the object, and MOTA and IDF1 if identities are given; NaN if unknown."""
     precision = average_precision(results, num_classes)
     found = {"AP.5": precision.ap50, "AP.5:.95": precision.ap}
     found |= {f"AP.5, {size}": value for size, value in zip(SIZES, precision.ap50_by_size, strict=True)}
     with_ids = [result for result in results if result.tracks is not None]
-    if tracks and with_ids:
+    if with_ids:
         found |= identity_scores(with_ids)
     return found
 
@@ -173,5 +174,5 @@ def _notes(predictor: ObjectDetectorPredictor, test: BoxedClips, disturbed: bool
 def chosen_threshold(predictor: ObjectDetectorPredictor, valid: BoxedClips) -> float:
     """The score with the best F1 of detections on validation clips, at an IoU of .5."""
     results = [clip_result(predictor, each, predictor.detect(each), DEFAULT_THRESHOLD) for each in valid.clips]
-    value: Any = best_threshold(results)
-    return DEFAULT_THRESHOLD if math.isnan(value) else float(value)
+    value = best_threshold([matches_of(result, len(predictor.classes)) for result in results])
+    return DEFAULT_THRESHOLD if math.isnan(value) else value

@@ -102,8 +102,8 @@ class LiveDetector:
         return [
             {
                 "class": settings["classes"][label],
-                "score": round(score, 4),
-                **dict(zip("xywh", (round(value, 2) for value in box), strict=True)),
+                "score": score,
+                **dict(zip("xywh", box, strict=True)),
                 "id": track,
             }
             for box, label, score, track in zip(
