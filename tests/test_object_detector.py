@@ -111,7 +111,7 @@ def test_videos_are_read_with_a_table(tmp_path: Path):
         assert each.source_size == (64, 64)
         assert len(each) == 6
         assert each.boxes is not None
-        assert each.placement.forward(each.boxes.xywh).tolist() == [[2, 4, 4, 4], [5, 4, 4, 4]]
+        assert each.placement.to_model(each.boxes.xywh).tolist() == [[2, 4, 4, 4], [5, 4, 4, 4]]
     assert read_boxed_clips(tmp_path / "a.mp4", READER).clips[0].boxes is None
 
 
@@ -120,12 +120,12 @@ def test_boxes_follow_the_padding_of_frames():
     placement = Placement.of((50, 100), (64, 64))
     assert placement == Placement(0.64, 0.64, 0, 16)
     xywh = np.array([[10.0, 20, 30, 5]])
-    assert placement.forward(xywh).round(6).tolist() == [[6.4, 28.8, 19.2, 3.2]]
-    np.testing.assert_allclose(placement.backward(placement.forward(xywh)), xywh)
+    assert placement.to_model(xywh).round(6).tolist() == [[6.4, 28.8, 19.2, 3.2]]
+    np.testing.assert_allclose(placement.to_file(placement.to_model(xywh)), xywh)
     frames = np.zeros((1, 50, 100), dtype=np.uint8)
     frames[0, 20:40, 10:50] = 255
     (each,) = read_boxed_clips([frames], ClipReader(ClipFormat(64, 64, color=False))).clips
-    x, y, w, h = placement.forward(np.array([[10.0, 20, 40, 20]]))[0]
+    x, y, w, h = placement.to_model(np.array([[10.0, 20, 40, 20]]))[0]
     inside = each.clip.frames[0, round(y + 1) : round(y + h - 1), round(x + 1) : round(x + w - 1)]
     assert inside.min() > 200
     assert each.clip.frames[0].sum() / 255 == pytest.approx(w * h, rel=0.1)

@@ -27,7 +27,7 @@ def annotated_frames(each: BoxedClip, boxes: Boxes) -> Iterator[np.ndarray]:
     for frame, pixels in enumerate(each.clip.frames):
         large = np.repeat(np.repeat(pixels, factor, 0), factor, 1)
         own = boxes.of_frame(frame)
-        placed = factor * each.placement.forward(own.xywh)
+        placed = factor * each.placement.to_model(own.xywh)
         texts = [box_text(label, track, score) for _, label, *_, track, score in own.rows()]
         colors = [color_of(int(track)) for track in own.ids]
         drawn = draw_boxes(large if large.shape[2] == 3 else np.repeat(large, 3, 2), placed, texts, colors)

@@ -99,12 +99,12 @@ class Placement(NamedTuple):
         rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
         return cls(columns / width, rows / height, (new_width - columns) // 2, (new_height - rows) // 2)
 
-    def forward(self, xywh: np.ndarray) -> np.ndarray:
+    def to_model(self, xywh: np.ndarray) -> np.ndarray:
         """Boxes ``(N, 4)`` of the file in the model's frame."""
         factors = np.array([self.scale_x, self.scale_y] * 2)
         return xywh * factors + np.array([self.left, self.top, 0, 0])
 
-    def backward(self, xywh: np.ndarray) -> np.ndarray:
+    def to_file(self, xywh: np.ndarray) -> np.ndarray:
         """Boxes ``(N, 4)`` of the model's frame in the file."""
         factors = np.array([self.scale_x, self.scale_y] * 2)
         return (xywh - np.array([self.left, self.top, 0, 0])) / factors

@@ -45,7 +45,7 @@ def moving_regions(each: BoxedClip, class_number: int) -> list[FrameBoxes]:
                 boxes.append((columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start))
                 scores.append(float(difference[slices][inside].mean()) / 255)
         order = np.argsort(-np.array(scores), kind="stable")[:MAX_BOXES]
-        xywh = each.placement.backward(np.array(boxes, dtype=float).reshape(-1, 4)[order])
+        xywh = each.placement.to_file(np.array(boxes, dtype=float).reshape(-1, 4)[order])
         found.append(FrameBoxes(xywh, np.full(len(order), class_number), np.array(scores)[order]))
     return found
 

@@ -31,7 +31,7 @@ def example_sequence(predictor: ObjectDetectorPredictor, each: BoxedClip) -> Exa
         annotations={"objects": counts.astype(float)} if each.boxes is not None else {},
         answers={"highest logit of the last frame": highest_score},
         frames=each.clip.frames[: frames.shape[1]],
-        outlines=[each.placement.forward(boxes.of_frame(frame).xywh) for frame in range(frames.shape[1])],
+        outlines=[each.placement.to_model(boxes.of_frame(frame).xywh) for frame in range(frames.shape[1])],
         drawn_steps=_around_a_gap(boxes, frames.shape[1]),
     )
 

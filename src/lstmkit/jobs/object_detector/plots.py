@@ -39,10 +39,10 @@ def strip_figure(found: ClipDetections, truth: Boxes | None = None) -> Figure:
     for ax, frame in zip(axes.flat, frames, strict=False):
         draw_frame(ax, found.clip.clip.frames[frame])
         if truth is not None:
-            for box in found.clip.placement.forward(truth.of_frame(frame).xywh):
+            for box in found.clip.placement.to_model(truth.of_frame(frame).xywh):
                 _draw_box(ax, box, **_TRUE_STYLE)
         own = found.boxes.of_frame(frame)
-        for box, label, track in zip(found.clip.placement.forward(own.xywh), own.labels, own.ids, strict=True):
+        for box, label, track in zip(found.clip.placement.to_model(own.xywh), own.labels, own.ids, strict=True):
             color = tuple(channel / 255 for channel in color_of(int(track)))
             _draw_box(ax, box, edgecolor=color, linewidth=1.6)
             text = f"{truncated(label, 12)} {track}" if track > 0 else truncated(label, 12)

@@ -106,7 +106,7 @@ class ObjectDetectorPredictor(Predictor[ObjectDetectorSettings]):
         boxes = each.boxes if each.boxes is not None else Boxes.of_rows([])
         counts = np.bincount(boxes.frames, minlength=len(each))
         targets = np.full((len(each), max(1, int(counts.max())), 5), np.nan, dtype=np.float32)
-        xywh = each.placement.forward(boxes.xywh)
+        xywh = each.placement.to_model(boxes.xywh)
         number = {label: k for k, label in enumerate(self.classes)}
         columns = np.arange(len(boxes)) - np.searchsorted(boxes.frames, boxes.frames)  # frames are sorted
         targets[boxes.frames, columns, 0] = [number.get(str(label), np.nan) for label in boxes.labels]
@@ -136,7 +136,7 @@ class ObjectDetectorPredictor(Predictor[ObjectDetectorSettings]):
     def decode(self, outputs: np.ndarray, each: BoxedClip, threshold: float = 0.0) -> FrameBoxes:
         """The detections of one frame of a clip, in pixels of the file, cut at its border."""
         found = decode_centers(outputs, self.stride).above(threshold)
-        xywh, kept = cut_at_border(each.placement.backward(found.xywh), *each.source_size)
+        xywh, kept = cut_at_border(each.placement.to_file(found.xywh), *each.source_size)
         return FrameBoxes(xywh, found.classes[kept], found.scores[kept])
 
     def tracker(self, threshold: float) -> Tracker:
