@@ -43,6 +43,8 @@ from lstmkit.evaluation.detection_metrics import (
 from lstmkit.jobs.object_detector.baselines import moving_regions, previous_boxes
 from lstmkit.look.conv_layers import place_layers
 from lstmkit.modules.center_head import CenterHead
+from lstmkit.recipes._moving_digit_boxes import moving_digits
+from lstmkit.recipes._moving_mnist import Digits
 
 READER = ClipReader(ClipFormat(16, 16, color=False))
 
@@ -741,3 +743,30 @@ def test_steps_around_a_hidden_object_are_drawn(trained: ObjectDetector):
     boxes[7] = boxes[8] = []
     (sequence,) = trained.example_sequences([(frames, boxes)])
     assert sequence.drawn_steps == [5, 6, 7, 8, 9, 10]
+
+
+# ---- recipes ---------------------------------------------------------------------------------------------------------
+
+
+def test_moving_digits_are_where_their_boxes_are():
+    """Boxes lie in the frame, around ink; a digit that is hidden has none, and the nearest one is never hidden."""
+    picture = np.zeros((28, 28), dtype=np.uint8)
+    picture[4:24, 8:20] = 200
+    clips = moving_digits(Digits(np.stack([picture] * 5), np.arange(5)), 20, seed=0)
+    assert len(clips) == 20
+    again = moving_digits(Digits(np.stack([picture] * 5), np.arange(5)), 20, seed=0)
+    assert all(a.rows() == b.rows() for (_, a), (_, b) in zip(clips, again, strict=True))
+    hidden = 0
+    for clip, boxes in clips:
+        assert clip.frames.shape == (40, 80, 80, 1)
+        assert boxes.xywh[:, 2:].tolist() == [[12, 20]] * len(boxes)
+        assert (boxes.xywh[:, :2] >= 0).all()
+        assert (boxes.xywh[:, :2] + boxes.xywh[:, 2:] <= 80).all()
+        nearest = boxes.subset(boxes.ids == boxes.ids.max())
+        assert nearest.frames.tolist() == list(range(40))
+        for frame, (x, y, w, h) in zip(nearest.frames, nearest.xywh.astype(int), strict=True):
+            assert (clip.frames[frame, y : y + h, x : x + w] == 200).all()
+        count = len(set(boxes.ids.tolist()))
+        assert 2 <= count <= 4
+        hidden += 40 * count - len(boxes)
+    assert hidden > 20

@@ -6,7 +6,7 @@ import contextlib
 import io
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from pycocotools.coco import COCO
@@ -55,7 +55,7 @@ class Precision(NamedTuple):
 
     ap: float
     ap50: float
-    ap50_by_size: tuple[float, float, float]
+    ap50_by_size: tuple[float, ...]
     ap50_by_class: np.ndarray
 
 
@@ -94,7 +94,7 @@ def average_precision(results: Sequence[ClipResult], num_classes: int) -> Precis
         "categories": [{"id": k} for k in range(num_classes)],
     }
     with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO()
+        coco: Any = COCO()
         coco.dataset = dataset
         coco.createIndex()
         evaluation = COCOeval(coco, coco.loadRes(found), "bbox")
@@ -108,7 +108,7 @@ def average_precision(results: Sequence[ClipResult], num_classes: int) -> Precis
         return Precision(
             float(np.nanmean(precision[..., 0])),
             float(np.nanmean(precision[0, :, :, 0])),
-            (by_size[0], by_size[1], by_size[2]),
+            by_size,
             np.nanmean(precision[0, :, :, 0], axis=0),
         )
 

@@ -178,7 +178,7 @@ class ConvRecurrentLayer2d(nn.Module, ABC):
             finals.append(final)
             traces.append(gates)
         stacked = tuple(_channels_second(torch.stack(parts)) for parts in zip(*finals, strict=True))
-        return x, stacked if len(stacked) > 1 else stacked[0], traces
+        return x, stacked[0] if len(stacked) == 1 else stacked, traces
 
     def _run_layer(
         self, layer: int, x: Tensor, state: State, lengths: Tensor | None, trace: bool

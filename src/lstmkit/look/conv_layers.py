@@ -74,7 +74,7 @@ def place_layers(module: ConvRecurrentLayer2d, x: Tensor, state: LayerState | No
         inputs = torch.cat([own.flatten(2), neighbors[..., is_neighbor].flatten(2)], 2)
         layer = _ordinary(module, k, is_neighbor).to(x.device)
         states = tuple(s[:, :, row, column].unsqueeze(0) for s in before)
-        found.append(PlaceLayer(layer, inputs, states if len(states) > 1 else states[0], (row, column)))
+        found.append(PlaceLayer(layer, inputs, states[0] if len(states) == 1 else states, (row, column)))
         x = hidden
     return found
 

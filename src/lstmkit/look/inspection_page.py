@@ -144,7 +144,7 @@ def architecture(model: nn.Module) -> str:
     descriptions = []
     for module in recurrent_modules(model).values():
         is_convolutional = isinstance(module, ConvRecurrentLayer2d)
-        specs = module.specs if is_convolutional else as_lstmkit_layer(module).specs
+        specs = module.specs if isinstance(module, ConvRecurrentLayer2d) else as_lstmkit_layer(module).specs
         directions = 2 if module.bidirectional else 1
         layers = f"{len(specs)} layer{'s' * (len(specs) > 1)}"
         kind = "convolutional " * is_convolutional + specs[0].kind.upper()

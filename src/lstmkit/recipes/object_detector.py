@@ -51,7 +51,7 @@ def _with_and_without_memory(
     """
     fit(parts["train"], parts["valid"])
     table = job.evaluate(parts["test"], disturbed=True, progress=progress).table.copy()
-    table.insert(len(table.columns), "frames/s", [_frames_per_second(job, parts["test"]), *[np.nan] * (len(table) - 1)])
+    table["frames/s"] = [_frames_per_second(job, parts["test"]), *[np.nan] * (len(table) - 1)]
     job.set_params(recurrent=False)
     fit(parts["train"], parts["valid"])
     alone = job.evaluate(parts["test"], disturbed=True, progress=progress).table.iloc[:1].copy()

@@ -172,14 +172,16 @@ def _from_object(entry: Any, number: int, reader: ClipReader) -> tuple[BoxedClip
     if isinstance(frames, (str, os.PathLike)):
         clip, size = reader.video(Path(frames), Path(frames).name)
     elif isinstance(frames, VideoClip):
-        clip, size = frames, frames.frames.shape[1:3]
+        size = frames.frames.shape[1], frames.frames.shape[2]
         pixels = video_from_array(frames.frames, clip_format, frames.name).frames
         clip = VideoClip(frames.name, pixels, frames.times, frames.frame_rate)
     else:
-        clip, size = video_from_array(frames, clip_format, name), np.shape(frames)[1:3]
+        clip = video_from_array(frames, clip_format, name)
+        _, height, width, *_ = np.shape(frames)
+        size = height, width
     if boxes is not None and not isinstance(boxes, Boxes):
         boxes = _boxes_of_lists(boxes, len(clip), clip.name)
-    return _checked(clip, (size[0], size[1]), boxes, reader)
+    return _checked(clip, size, boxes, reader)
 
 
 def _boxes_of_lists(boxes: Any, steps: int, name: str) -> Boxes:
@@ -499,7 +501,7 @@ class NamedBoxes(NamedTuple):
 def csv_text(clips: Iterable[NamedBoxes]) -> str:
     """A table ``clip,frame,class,x,y,w,h,id,score``, with coordinates in hundredths of a pixel."""
     table = table_of_boxes((clip.name, clip.boxes) for clip in clips)
-    rounded = table.round(dict.fromkeys("xywh", 2) | {"score": 4})
+    rounded = table.round({"x": 2, "y": 2, "w": 2, "h": 2, "score": 4})
     return rounded.to_csv(index=False, lineterminator="\n")
 
 

@@ -13,6 +13,8 @@ import pandas as pd
 from lstmkit.data.vision.video_io import VideoClip
 from lstmkit.errors import DataError, listing
 
+#: Frame, class, left, top, width, height, identity and score of a box.
+BoxRow = tuple[int, str, float, float, float, float, int, float]
 UNKNOWN_ID = -1  #: Identity of an object whose identity is not given.
 _UNEVEN = 1.5  # longest frame, relative to the median, of a clip whose frame rate is called constant
 _ROUNDING = 1.0  # pixels by which a box may leave the frame without a note
@@ -68,7 +70,7 @@ class Boxes:
         """The boxes of one frame."""
         return self.subset(self.frames == frame)
 
-    def rows(self) -> list[tuple[int, str, float, float, float, float, int, float]]:
+    def rows(self) -> list[BoxRow]:
         """Rows as :meth:`of_rows` takes them."""
         columns = zip(self.frames.tolist(), self.labels, self.xywh.tolist(), self.ids, self.scores, strict=True)
         return [(frame, str(label), *box, int(i), float(score)) for frame, label, box, i, score in columns]
@@ -214,7 +216,7 @@ def checked_boxes(boxes: Boxes, clip: VideoClip, source_size: tuple[int, int]) -
     height, width = source_size
     last = len(clip) - 1
 
-    def fail(bad: np.ndarray, problem: str, advice: str) -> None:
+    def fail(bad: Any, problem: str, advice: str) -> None:
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
             x, y, w, h = boxes.xywh[row]

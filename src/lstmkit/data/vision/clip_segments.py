@@ -179,5 +179,5 @@ class SegmentLoader:
                 lengths[row] = len(own)
                 frames[row, : len(own)] = own
                 targets[row, : len(own), : segment.targets.shape[1]] = segment.targets[part]
-            tensors = (torch.from_numpy(array) for array in (frames, lengths, targets))
-            yield Batch(*tensors, continues=k > 0)
+            inputs, steps_of, boxes_of = (torch.from_numpy(array) for array in (frames, lengths, targets))
+            yield Batch(inputs, steps_of, boxes_of, continues=k > 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import cast
 
 import numpy as np
 from scipy import ndimage
@@ -36,10 +37,10 @@ def moving_regions(each: BoxedClip, class_number: int) -> list[FrameBoxes]:
         difference = np.abs(pixels - background)
         background = background + np.clip(pixels - background, -_STEP, _STEP)
         mask = ndimage.binary_closing(difference > _MIN_DIFFERENCE, iterations=1)
-        labeled, count = ndimage.label(mask)
+        labeled, count = cast("tuple[np.ndarray, int]", ndimage.label(mask))
         boxes, scores = [], []
         for number, slices in enumerate(ndimage.find_objects(labeled, count), 1):
-            rows, columns = slices
+            rows, columns = slices[0], slices[1]
             inside = labeled[slices] == number
             if inside.sum() >= _MIN_PIXELS:
                 boxes.append((columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start))

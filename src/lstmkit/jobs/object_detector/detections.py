@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lstmkit.data.vision.box_files import NamedBoxes
-from lstmkit.data.vision.boxed_clips import BoxedClip, Boxes
+from lstmkit.data.vision.boxed_clips import BoxedClip, Boxes, BoxRow
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ class ClipDetections:
         """Ready for JSON: name, number of frames, and the boxes with frame and time in seconds."""
         times = self.clip.clip.times
         boxes = [
-            {"frame": frame, "time": round(float(times[frame]), 4), **Detection(label, score, *box, track).record()}
-            for frame, label, *box, track, score in self.boxes.rows()
+            {"frame": row[0], "time": round(float(times[row[0]]), 4), **_detection(row).record()}
+            for row in self.boxes.rows()
         ]
         return {"clip": self.name, "frames": len(self.clip), "boxes": boxes}
 
@@ -70,4 +70,9 @@ class ClipDetections:
 def detections_of(boxes: Boxes) -> list[Detection]:
     """The boxes of one frame, the highest score first."""
     rows = sorted(boxes.rows(), key=lambda row: -row[-1])
-    return [Detection(label, score, *box, track) for _, label, *box, track, score in rows]
+    return [_detection(row) for row in rows]
+
+
+def _detection(row: BoxRow) -> Detection:
+    _, label, x, y, w, h, track, score = row
+    return Detection(label, score, x, y, w, h, track)
