@@ -33,9 +33,9 @@ from lstmkit.report import Section, write_report
 
 #: What the maps of a convolutional layer show.
 MAP_TEXT = (
-    "Means over the channels of the last layer. Where the forget gate is high, the memory keeps what it has: there an "
-    "object is held while it is hidden. Each row has its own color scale. Boxes are around the objects of the "
-    "step. The sections on gates and units are about the place where the memory is largest."
+    "Means over the channels of the last layer. A high forget gate keeps the memory of a place, a low one replaces it. "
+    "An object that is hidden is held where the memory stays large. Each row has its own color scale. Boxes are around "
+    "the objects of the step. The sections on gates and units are about the place where the memory is largest."
 )
 _DEFAULT_UNITS = 4  # units whose states are drawn if none are selected
 
