@@ -22,6 +22,7 @@ PAGES = {
     "image_generator": "painting",
     "language_model": "language-models",
     "music_composer": "music",
+    "object_detector": "object-detection",
     "question_answerer": "answers",
     "recommender": "recommendation",
     "regressor": "regression",

@@ -226,6 +226,20 @@ def _events(seed: int, n: int = 240) -> pd.DataFrame:
     return frame.assign(time=frame["time"].astype(str))
 
 
+def _boxed_clips(seed: int, n: int = 12) -> list[tuple[np.ndarray, list[list[tuple[Any, ...]]]]]:
+    """Clips of a bright square that moves left or right, with its box and identity; one frame of each is empty."""
+    rng = np.random.default_rng(seed)
+    clips = []
+    for i in range(n):
+        row, frames, boxes = int(rng.integers(0, 12)), np.zeros((int(rng.integers(5, 8)), 16, 16), dtype=np.uint8), []
+        for t, frame in enumerate(frames[1:]):
+            column = 2 * t if i % 2 else 12 - 2 * t
+            frame[row : row + 4, column : column + 4] = 200
+            boxes.append([("square", column, row, 4, 4, 1)])
+        clips.append((frames, [[], *boxes]))
+    return clips
+
+
 #: A job that reads several kinds of data has a case for each, ``job:kind``; the kind is the name in the job's state.
 CASES = {
     "anomaly_detector": Case(
@@ -365,6 +379,17 @@ CASES = {
             {"class_conditional": True, "binarization": "threshold", "num_layers": 2},
             {"read_size": 0, "write_size": 0, "binarization": "none", "ema_decay": 0.0},
             {"read_size": 1, "write_size": 3, "ensemble_size": 2},
+        ),
+    ),
+    "object_detector": Case(
+        settings={"height": 16, "width": 16, "conv_channels": 4, "bptt_steps": 4, "segment_batches": 2, "lr": 0.01},
+        data=lambda: _boxed_clips(0),
+        other=lambda: _boxed_clips(1),
+        bad=lambda: [(np.zeros((2, 16, 16)), [[("square", 1, 1, -4, 4)], []])] * 12,
+        options=(
+            {"recurrent": False, "color": True, "horizontal_flip": True, "blank_probability": 0.0},
+            {"bottleneck": True, "conv_stages": 3, "kernel_size": 1, "max_noise": 0.0, "brightness": 0.0},
+            {"frame_step": 2, "height": 24, "width": 32, "max_unseen": 0, "max_translation": 0.0},
         ),
     ),
     "recommender": Case(

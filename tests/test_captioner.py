@@ -416,7 +416,7 @@ def test_padding_does_not_change_the_caption_of_a_clip(video_captioner: Captione
 def test_video_segments_partition_the_frames(gaps: list[float], seconds: float):
     """Video segments contain each frame once, in order, and are not longer than requested, for any frame times."""
     times = np.cumsum([0.0, *gaps])
-    frames = [TimedFrame(float(time), np.full((2, 2, 1), i, dtype=np.uint8)) for i, time in enumerate(times)]
+    frames = [TimedFrame(float(t), np.full((2, 2, 1), i, dtype=np.uint8), (2, 2)) for i, t in enumerate(times)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(segments, "iter_frames", lambda *_: iter(frames))
         item = MediaItem("a", Path("a.mp4"), None, video_type(CLIP_FORMAT))

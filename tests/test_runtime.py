@@ -47,6 +47,8 @@ DETERMINISTIC: dict[str, dict[str, Any]] = {
 
 def runtime_data(job: Job, name: str, data: Any) -> tuple[Any, dict[str, Any]]:
     """The data of a case as its runtime takes them, and options that belong to them."""
+    if name == "object_detector":
+        return [each.clip.frames for each in job.read(data).clips], {}
     if name in ("classifier:video", "captioner:clips"):
         return [clip.frames for clip in job.read(data).inputs], {}
     if name == "captioner":

@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # for editors and type checkers; a test compares it with the 
     from lstmkit.jobs.image_generator.job import ImageGenerator
     from lstmkit.jobs.language_model.job import LanguageModel
     from lstmkit.jobs.music_composer.job import MusicComposer
+    from lstmkit.jobs.object_detector.job import ObjectDetector
     from lstmkit.jobs.question_answerer.job import QuestionAnswerer
     from lstmkit.jobs.recommender.job import Recommender
     from lstmkit.jobs.regressor.job import Regressor
@@ -44,6 +45,10 @@ if TYPE_CHECKING:  # for editors and type checkers; a test compares it with the 
         RNN,
         BackendReport,
         BackendUnavailable,
+        BottleneckLSTM2d,
+        ConvGRU2d,
+        ConvLSTM2d,
+        ConvRNN2d,
         Stream,
         Trace,
         explain_backend,
@@ -54,6 +59,7 @@ if TYPE_CHECKING:  # for editors and type checkers; a test compares it with the 
 _MODULES = {
     "lstmkit.layers": (
         *("LSTM", "GRU", "RNN", "Stream", "Trace"),
+        *("ConvLSTM2d", "ConvGRU2d", "ConvRNN2d", "BottleneckLSTM2d"),
         *("BackendReport", "BackendUnavailable", "explain_backend", "quantize"),
     ),
     "lstmkit.jobs": ("load",),

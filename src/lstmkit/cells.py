@@ -165,10 +165,10 @@ def _linear(x: Tensor, p: Params, which: str, bias: Tensor | None = None) -> Ten
 
 def lstm_step(spec: CellSpec, p: Params, gx: Tensor, h: Tensor, state: State) -> tuple[State, Gates]:
     """One step of the LSTM: ``c_t = f ⊙ c + i ⊙ ĉ``;  ``h_t = o ⊙ tanh(c_t)``. States ``h (B, P)`` and ``c (B, H)``."""
-    return _lstm(spec, p, gx + project_state(spec, p, h), state[1])
+    return lstm_update(spec, p, gx + project_state(spec, p, h), state[1])
 
 
-def _lstm(
+def lstm_update(
     spec: CellSpec,
     p: Params,
     preactivations: Tensor,
@@ -176,7 +176,10 @@ def _lstm(
     squash_in: Callable[[Tensor], Tensor] = torch.tanh,
     squash_out: Callable[[Tensor], Tensor] = torch.tanh,
 ) -> tuple[State, Gates]:
-    """The pointwise part of the LSTM; a gate that ``spec`` does not have is always open."""
+    """The pointwise part of the LSTM, from ``c`` before the step; a gate that ``spec`` does not have is always open.
+
+    Units are in the last dimension; the dimensions before it may be more than the batch, as in a convolutional LSTM.
+    """
     a = dict(zip(spec.gates, preactivations.chunk(len(spec.gates), -1), strict=True))
     peep: dict[str, Tensor] = {}
     if spec.peephole:
@@ -202,12 +205,12 @@ def _lstm(
 
 def linear_input_step(spec: CellSpec, p: Params, gx: Tensor, h: Tensor, state: State) -> tuple[State, Gates]:
     """:func:`lstm_step` without the tanh of the candidate: ``ĉ = W x + U h + b``."""
-    return _lstm(spec, p, gx + project_state(spec, p, h), state[1], squash_in=lambda a: a)
+    return lstm_update(spec, p, gx + project_state(spec, p, h), state[1], squash_in=lambda a: a)
 
 
 def linear_output_step(spec: CellSpec, p: Params, gx: Tensor, h: Tensor, state: State) -> tuple[State, Gates]:
     """:func:`lstm_step` without the tanh of the output: ``h_t = o ⊙ c_t``."""
-    return _lstm(spec, p, gx + project_state(spec, p, h), state[1], squash_out=lambda c: c)
+    return lstm_update(spec, p, gx + project_state(spec, p, h), state[1], squash_out=lambda c: c)
 
 
 def full_gate_step(spec: CellSpec, p: Params, gx: Tensor, h: Tensor, state: State) -> tuple[State, Gates]:
@@ -216,7 +219,7 @@ def full_gate_step(spec: CellSpec, p: Params, gx: Tensor, h: Tensor, state: Stat
     i, f, g, o = (gx + project_state(spec, p, h)).chunk(4, -1)
     from_i, from_f, from_o = F.linear(torch.cat(gates, -1), p["weight_gates"]).chunk(3, -1)
     preactivations = torch.cat([i + from_i, f + from_f, g, o + from_o], -1)
-    (h, c), new = _lstm(spec, p, preactivations, c)
+    (h, c), new = lstm_update(spec, p, preactivations, c)
     return (h, c, new["input"], new["forget"], new["output"]), new
 
 
@@ -225,12 +228,17 @@ def gru_step(spec: CellSpec, p: Params, gx: Tensor, h: Tensor, state: State) -> 
 
     Candidate: ``n = tanh(W_n x + b + r ⊙ (U_n h + b'))``. State ``h (B, H)``.
     """
+    return gru_update(gx, project_state(spec, p, h), state[0])
+
+
+def gru_update(gx: Tensor, gh: Tensor, h: Tensor) -> tuple[State, Gates]:
+    """The pointwise part of the GRU, from both projections and ``h`` before the step; units in the last dimension."""
     gx_r, gx_z, gx_n = gx.chunk(3, -1)
-    gh_r, gh_z, gh_n = project_state(spec, p, h).chunk(3, -1)
+    gh_r, gh_z, gh_n = gh.chunk(3, -1)
     r = torch.sigmoid(gx_r + gh_r)
     z = torch.sigmoid(gx_z + gh_z)
     n = torch.tanh(gx_n + r * gh_n)
-    return (n + z * (state[0] - n),), {"reset": r, "update": z, "candidate": n}
+    return (n + z * (h - n),), {"reset": r, "update": z, "candidate": n}
 
 
 def rnn_tanh_step(spec: CellSpec, p: Params, gx: Tensor, h: Tensor, state: State) -> tuple[State, Gates]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lstmkit.layers.conv_recurrent import BottleneckLSTM2d, ConvGRU2d, ConvLSTM2d, ConvRNN2d
 from lstmkit.layers.quantization import quantize
 from lstmkit.layers.recurrent import Trace
 from lstmkit.layers.rnn import GRU, LSTM, RNN, BackendReport, explain_backend
@@ -14,6 +15,10 @@ __all__ = [
     "RNN",
     "BackendReport",
     "BackendUnavailable",
+    "BottleneckLSTM2d",
+    "ConvGRU2d",
+    "ConvLSTM2d",
+    "ConvRNN2d",
     "Stream",
     "Trace",
     "explain_backend",

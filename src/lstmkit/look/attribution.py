@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from lstmkit.errors import UserError
 from lstmkit.look.gates import label_time
-from lstmkit.look.traces import ExampleSequence, captured_calls, evaluation_mode, recurrent_modules, run_model
+from lstmkit.look.traces import ExampleSequence, evaluation_mode, module_calls, recurrent_modules, run_model
 from lstmkit.plots.style import BLACK, DASHES, SMALL, legend, line_style, new_figure, style_axes, truncated
 
 MAX_STEPS = 10_000  #: Longest sequence that is attributed: the gradient needs the gates of all steps at once.
@@ -63,7 +63,7 @@ def input_attributions(model: nn.Module, example_sequence: ExampleSequence) -> d
     >>> attribution.gradient.shape, attribution.occlusion.shape
     ((30,), (30,))
     """
-    name, (layer, calls) = next(iter(captured_calls(model, example_sequence).items()))
+    name, (layer, calls) = next(iter(module_calls(model, example_sequence).items()))
     time = 1 if layer.batch_first else 0
     x = torch.cat([call.x for call in calls], time)
     steps = x.shape[time]
@@ -82,7 +82,7 @@ def input_attributions(model: nn.Module, example_sequence: ExampleSequence) -> d
     with evaluation_mode(model):
         gradients = _gradients(compute_outputs, x)
         values, changes = _occlusion(compute_outputs, x, time)
-    norms = [g.double().norm(dim=-1).flatten().cpu().numpy() for g in gradients]
+    norms = [g.double().flatten(2).norm(dim=-1).flatten().cpu().numpy() for g in gradients]
     return {name: InputAttribution(g, c, v) for name, g, c, v in zip(outputs, norms, changes, values, strict=True)}
 
 

@@ -8,24 +8,35 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import nn
 
 from lstmkit.errors import SettingError, UserError
+from lstmkit.layers.conv_recurrent import ConvRecurrentLayer2d
 from lstmkit.look.attribution import MAX_STEPS, attribution_figure, input_attributions
 from lstmkit.look.cell_diagram import cell_figure
 from lstmkit.look.cell_step import SUPPORTED_CELLS, cell_step
+from lstmkit.look.conv_layers import evenly_spread, memory_figure, memory_maps
 from lstmkit.look.gates import gate_figure, half_life_figure, saturation_figure
 from lstmkit.look.traces import (
     ExampleSequence,
     LayerKey,
     LayerTrace,
     as_lstmkit_layer,
+    evaluation_mode,
+    module_calls,
     recurrent_modules,
     trace_layers,
 )
 from lstmkit.look.unit_activations import check_units, correlations, most_variable_units, peak_activations, state_figure
 from lstmkit.report import Section, write_report
 
+#: What the maps of a convolutional layer show.
+MAP_TEXT = (
+    "Means over the channels of the last layer. A high forget gate keeps the memory of a place, a low one replaces it. "
+    "An object that is hidden is held where the memory stays large. Each row has its own color scale. Boxes are around "
+    "the objects of the step. The sections on gates and units are about the place where the memory is largest."
+)
 _DEFAULT_UNITS = 4  # units whose states are drawn if none are selected
 
 
@@ -71,7 +82,8 @@ def sections(
     check_units(options.units, traces[last])
     if options.unroll:
         return [_cell_section(model, example_sequence, traces[last], options)]
-    page = [
+    page = map_sections(model, example_sequence)
+    page += [
         section
         for trace in traces.values()
         for section in gate_sections(example_sequence, trace, options, alone=len(traces) == 1)
@@ -131,10 +143,26 @@ def architecture(model: nn.Module) -> str:
     """
     descriptions = []
     for module in recurrent_modules(model).values():
-        specs, directions = as_lstmkit_layer(module).specs, 2 if module.bidirectional else 1
+        is_convolutional = isinstance(module, ConvRecurrentLayer2d)
+        specs = module.specs if isinstance(module, ConvRecurrentLayer2d) else as_lstmkit_layer(module).specs
+        directions = 2 if module.bidirectional else 1
         layers = f"{len(specs)} layer{'s' * (len(specs) > 1)}"
-        descriptions.append(f"{specs[0].kind.upper()}, {layers}{', bidirectional' * (directions == 2)}")
+        kind = "convolutional " * is_convolutional + specs[0].kind.upper()
+        descriptions.append(f"{kind}, {layers}{', bidirectional' * (directions == 2)}")
     return "; ".join(dict.fromkeys(descriptions))
+
+
+def map_sections(model: nn.Module, example_sequence: ExampleSequence) -> list[Section]:
+    """Maps of the memory over the frame, for each convolutional module."""
+    page = []
+    for name, (module, calls) in module_calls(model, example_sequence).items():
+        if isinstance(module, ConvRecurrentLayer2d):
+            with evaluation_mode(module):
+                maps = memory_maps(module, torch.cat([call.x for call in calls], 1), calls[0].state)
+            steps = example_sequence.drawn_steps or evenly_spread(len(maps["memory"]))
+            figure = memory_figure(maps, steps, example_sequence.frames, example_sequence.outlines)
+            page.append(Section("Memory over the frame", MAP_TEXT, figure=figure, caption=f"Memory of {name}"))
+    return page
 
 
 def _select_traces(traces: dict[LayerKey, LayerTrace], options: InspectionOptions) -> dict[LayerKey, LayerTrace]:

@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from lstmkit.errors import UserError
+from lstmkit.layers.conv_recurrent import ConvRecurrentLayer2d
 from lstmkit.layers.recurrent import LayerState, RecurrentLayer
 from lstmkit.layers.rnn import GRU, LSTM, RNN
+from lstmkit.look.conv_layers import place_layers
 from lstmkit.look.gates import MEMORY_GATES, SIGMOID_GATES, half_life_from
 
 MAX_STEPS = 1_000_000  #: Longest sequence that can be traced.
@@ -59,6 +61,9 @@ class ExampleSequence:
         forecast_start: First step of a forecast's horizon. Gates from there on are drawn but not averaged.
         answers: By name a function of the model's output (its first tensor if it returns several) to the scalar that is
             attributed to the inputs. By default the norm of the output at the last step.
+        frames: ``(T, H, W, C)`` uint8 frames of a video, drawn above the maps of convolutional layers.
+        outlines: Boxes ``(N, 4)`` around the objects of each frame, left, top, width and height in pixels.
+        drawn_steps: Steps whose maps are drawn; by default some that are evenly spread.
 
     >>> ExampleSequence(torch.zeros(1, 3, 2), labels=["the", "old", "man"]).name
     ''
@@ -72,6 +77,9 @@ class ExampleSequence:
     annotations: Mapping[str, np.ndarray | Sequence[Any]] = field(default_factory=dict)
     forecast_start: int | None = None
     answers: Mapping[str, Answer] = field(default_factory=dict)
+    frames: np.ndarray | None = None
+    outlines: Sequence[np.ndarray] | None = None
+    drawn_steps: Sequence[int] = ()
 
 
 class GateSaturation(NamedTuple):
@@ -119,7 +127,10 @@ class LayerTrace:
 
 
 class LayerCall(NamedTuple):
-    """One call of a recurrent module: a sequence in the module's own layout, and the initial state."""
+    """One call of a recurrent module: a sequence in the module's own layout, and the initial state.
+
+    The sequence of a convolutional layer is ``(1, T, F, H, W)``.
+    """
 
     x: Tensor
     state: LayerState | None
@@ -159,6 +170,35 @@ def trace_layers(model: nn.Module, example_sequence: ExampleSequence | Tensor) -
 def captured_calls(
     model: nn.Module, example_sequence: ExampleSequence
 ) -> dict[str, tuple[RecurrentLayer, list[LayerCall]]]:
+    """Each recurrent layer that ran and the arguments of its calls, in the order of the first calls.
+
+    A convolutional stack appears as an ordinary layer for each of its layers, at the place where its memory is largest.
+
+    Raises:
+        UserError: See :func:`trace_layers`.
+    """
+    found: dict[str, tuple[RecurrentLayer, list[LayerCall]]] = {}
+    for name, (module, calls) in module_calls(model, example_sequence).items():
+        if isinstance(module, ConvRecurrentLayer2d):
+            found |= _calls_at_places(name, module, calls)
+        else:
+            found[name] = as_lstmkit_layer(module), calls
+    return found
+
+
+def _calls_at_places(
+    name: str, module: ConvRecurrentLayer2d, calls: Sequence[LayerCall]
+) -> dict[str, tuple[RecurrentLayer, list[LayerCall]]]:
+    """The layers of a convolutional stack at one place each; its calls are joined, as they are consecutive in time."""
+    with evaluation_mode(module):
+        layers = place_layers(module, torch.cat([call.x for call in calls], 1), calls[0].state)
+    return {
+        f"{name}.{k}" if len(layers) > 1 else name: (each.layer, [LayerCall(each.x, each.state)])
+        for k, each in enumerate(layers, 1)
+    }
+
+
+def module_calls(model: nn.Module, example_sequence: ExampleSequence) -> dict[str, tuple[nn.Module, list[LayerCall]]]:
     """Each recurrent module that ran and the arguments of its calls, in the order of the first calls.
 
     Raises:
@@ -179,7 +219,7 @@ def captured_calls(
             hook.remove()
     if not calls:
         raise UserError(f"none of the model's recurrent layers ({', '.join(layers)}) ran on this input")
-    return {name: (as_lstmkit_layer(layers[name]), layer_calls) for name, layer_calls in calls.items()}
+    return {name: (layers[name], layer_calls) for name, layer_calls in calls.items()}
 
 
 def run_model(model: nn.Module, example_sequence: ExampleSequence) -> Tensor:
@@ -203,7 +243,7 @@ def recurrent_modules(model: nn.Module) -> dict[str, nn.Module]:
     layers: dict[str, nn.Module] = {
         name or type(m).__name__: m
         for name, m in model.named_modules()
-        if isinstance(m, (RecurrentLayer, nn.RNNBase)) and m not in excluded
+        if isinstance(m, (RecurrentLayer, ConvRecurrentLayer2d, nn.RNNBase)) and m not in excluded
     }
     if not layers:
         raise UserError(f"{type(model).__name__} has no recurrent layer (LSTM, GRU or RNN) to inspect")

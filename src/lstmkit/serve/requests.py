@@ -24,6 +24,7 @@ MEDIA_TYPES = {
     ".txt": "text/plain",
     ".wav": "audio/wav",
     ".mid": "audio/midi",
+    ".mp4": "video/mp4",
     ".png": "image/png",
     ".gif": "image/gif",
     ".svg": "image/svg+xml",

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,8 @@ IMAGE = DataFormat(
 _MEMORY_PER_PIXEL = 16  # bytes, while an image is converted
 _MIN_FRAME_SECONDS, _DEFAULT_FRAME_SECONDS = 0.02, 0.1  # of an animation
 _THUMBNAIL_SIZE = 8  # pixels
+
+T = TypeVar("T")
 
 
 def read_grayscale_image(source: Path | bytes, name: str = "") -> np.ndarray:
@@ -55,8 +57,18 @@ def read_image(source: Path | bytes, height: int, width: int, color: bool = True
     return _read(source, name, convert)
 
 
-def _read(source: Path | bytes, name: str, convert: Callable[[Any], np.ndarray]) -> np.ndarray:
-    """Open an image with Pillow and convert it to an array."""
+def image_size(source: Path | bytes, name: str = "") -> tuple[int, int]:
+    """Height and width of an image after EXIF rotation.
+
+    Raises:
+        DataError, UserError: As :func:`read_grayscale_image`.
+    """
+    rotate = import_pillow("PIL.ImageOps").exif_transpose
+    return _read(source, name, lambda image: rotate(image).size[::-1])
+
+
+def _read(source: Path | bytes, name: str, convert: Callable[[Any], T]) -> T:
+    """Open an image with Pillow and convert it."""
     name = name or (source.name if isinstance(source, Path) else "the image")
     with _open(source, name) as image:
         if _frames_in_time(image):

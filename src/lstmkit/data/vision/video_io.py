@@ -87,10 +87,11 @@ class VideoClip:
 
 
 class TimedFrame(NamedTuple):
-    """A frame: seconds from the start, and pixels ``(H, W, C)`` uint8."""
+    """A frame: seconds from the start, pixels ``(H, W, C)`` uint8, and its height and width before it was resized."""
 
     time: float
     pixels: np.ndarray
+    source_size: tuple[int, int]
 
 
 def read_video(source: Path | bytes, clip_format: ClipFormat, name: str = "") -> VideoClip:
@@ -154,14 +155,15 @@ def iter_frames(source: Path | bytes, clip_format: ClipFormat, name: str = "") -
             pixels = frame.resize() if is_due else None
         if pixels is not None:
             next_time = _next_due(next_time, frame.start, clip_format.frame_rate)
-            yield TimedFrame(frame.start, pixels)
+            yield TimedFrame(frame.start, pixels, frame.size)
 
 
 class _DecodedFrame(NamedTuple):
-    """A frame: start and end in seconds, and a function that resizes it to ``(H, W, C)`` uint8."""
+    """A frame: start and end in seconds, height and width, and a function that resizes it to ``(H, W, C)`` uint8."""
 
     start: float
     end: float
+    size: tuple[int, int]
     resize: Callable[[], np.ndarray]
 
 
@@ -169,7 +171,7 @@ def _decode_animation(source: Path | bytes, clip_format: ClipFormat, name: str) 
     """Frames of an animated image."""
     for start, end, pixels in read_animation(source, name):
         height, width, color, _ = clip_format
-        yield _DecodedFrame(start, end, partial(resize_with_pad, pixels, height, width, color))
+        yield _DecodedFrame(start, end, pixels.shape[:2], partial(resize_with_pad, pixels, height, width, color))
 
 
 def _decode(source: Path | bytes, clip_format: ClipFormat, name: str) -> Iterator[_DecodedFrame]:
@@ -205,7 +207,7 @@ def _decode(source: Path | bytes, clip_format: ClipFormat, name: str) -> Iterato
             count, frame_end = number + 1, time + float((frame.duration or 0) * (frame.time_base or 0))
             end = max(end, frame_end)
             check_decoded_size(_MEMORY_PER_PIXEL * frame.width * frame.height, name)
-            yield _DecodedFrame(time, frame_end, partial(_resize_frame, frame, clip_format, scaler))
+            yield _DecodedFrame(time, frame_end, _size(frame), partial(_resize_frame, frame, clip_format, scaler))
         expected = _seconds(stream, container)
     if not count:
         raise DataError(f"{name} has no frame: download it again, or leave it out")
@@ -268,10 +270,20 @@ def _next_due(due: float, now: float, frame_rate: float) -> float:
     return due + step if due + step > now else now + step
 
 
+def _quarter_turns(frame: Any) -> int:
+    """By which a decoded frame is shown, counter-clockwise, as numpy turns too."""
+    return round(frame.rotation / 90) % 4
+
+
+def _size(frame: Any) -> tuple[int, int]:
+    """Height and width of a decoded frame as it is shown."""
+    return (frame.width, frame.height) if _quarter_turns(frame) % 2 else (frame.height, frame.width)
+
+
 def _resize_frame(frame: Any, clip_format: ClipFormat, scaler: Any) -> np.ndarray:
     """Resize a decoded frame to ``(H, W, C)`` with its aspect ratio kept, centered and padded with black."""
-    quarter_turns = round(frame.rotation / 90) % 4  # counter-clockwise, as numpy turns too
-    new_height, new_width = (frame.width, frame.height) if quarter_turns % 2 else (frame.height, frame.width)
+    quarter_turns = _quarter_turns(frame)
+    new_height, new_width = _size(frame)
     scale = min(clip_format.height / new_height, clip_format.width / new_width)
     new_height, new_width = max(1, round(new_height * scale)), max(1, round(new_width * scale))
     size = (

@@ -1,0 +1,1 @@
+"""Objects in video: boxes with class, score and identity in each frame."""
