@@ -154,7 +154,7 @@ def daily_returns(job: Forecaster, fit: Fit, folder: Path, options: dict[str, An
     The direction is right if forecast and return have the same sign; a return of 0 is not scored.
     """
     prices = pd.read_csv(catalog.locate(folder.name, options["file"]))
-    change = 100 * np.log(prices["close"]).groupby(prices[job.id_col]).diff()
+    change = 100 * prices["close"].transform(np.log).groupby(prices[job.id_col]).diff()
     day = prices.groupby(job.id_col).cumcount()
     frame = pd.DataFrame({job.id_col: prices[job.id_col], job.time_col: day, job.target_col: change})
     fit(frame[(day > 0) & (day <= day.max() - options["test"])])

@@ -177,8 +177,8 @@ def _from_object(entry: Any, number: int, reader: ClipReader) -> tuple[BoxedClip
         clip = VideoClip(frames.name, pixels, frames.times, frames.frame_rate)
     else:
         clip = video_from_array(frames, clip_format, name)
-        _, height, width, *_ = np.shape(frames)
-        size = height, width
+        shape = np.shape(frames)
+        size = shape[1], shape[2]
     if boxes is not None and not isinstance(boxes, Boxes):
         boxes = _boxes_of_lists(boxes, len(clip), clip.name)
     return _checked(clip, size, boxes, reader)
