@@ -177,7 +177,7 @@ def _from_object(entry: Any, number: int, reader: ClipReader) -> tuple[BoxedClip
         clip = VideoClip(frames.name, pixels, frames.times, frames.frame_rate)
     else:
         clip = video_from_array(frames, clip_format, name)
-        shape = np.shape(frames)
+        shape: Any = np.shape(frames)
         size = shape[1], shape[2]
     if boxes is not None and not isinstance(boxes, Boxes):
         boxes = _boxes_of_lists(boxes, len(clip), clip.name)
