@@ -32,6 +32,15 @@ COLUMNS: dict[str, dict[str, list[Any]]] = {
     "recommender": {"session_id": ["s", "s", "t", "t"], "item_id": ["a", "b", "a", "c"], "timestamp": [1, 2, 3, 4]},
     "captioner": {"image": ["one.png", "two.png"], "caption": ["a square", "a line"]},
     "classifier": {"text": ["good day", "bad day"], "label": ["up", "down"]},
+    "object_detector": {
+        "clip": ["one.mp4"] * 2,
+        "frame": [0, 1],
+        "class": ["dot"] * 2,
+        "x": [2, 3],
+        "y": [4, 4],
+        "w": [8, 8],
+        "h": [8, 8],
+    },
     "handwriting_synthesizer": {"id": ["a"] * 3, "x": [0, 1, 2], "y": [0, 1, 0], "pen": [0, 0, 1]},
     "question_answerer": {"story": ["Mary moved."], "question": ["Who moved?"], "answer": ["Mary"]},
     "secondary_structure_predictor": {"id": ["c"], "sequence": ["MKVAY"], "ss3": ["CHHHC"]},
@@ -78,7 +87,8 @@ def folder_of(job: str, folder: Path) -> Path:
     elif job == "handwriting_synthesizer":
         (inside / "line.svg").write_text(SVG, encoding="utf-8")
     else:
-        names = {"captioner": ["one.png"], "image_generator": ["one.png"]}.get(job, ["one.wav", "one.txt"])
+        pictures = {"captioner": ["one.png"], "image_generator": ["one.png"], "object_detector": ["one.png", "two.png"]}
+        names = pictures.get(job, ["one.wav", "one.txt"])
         for name in names:
             (inside / name).write_bytes((folder / name).read_bytes())
     return folder / "files"
@@ -99,6 +109,11 @@ SVG = (
 )
 BABI = "1 Mary moved to the hall.\n2 Where is Mary?\thall\t1\n"
 ANSWER = {"id": "1", "question": "Where is Mary?", "answers": [{"text": "the hall", "answer_start": 11}]}
+COCO = {
+    "images": [{"id": 1, "file_name": "one.mp4", "frame_id": 0, "height": 32, "width": 32}],
+    "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [2, 4, 8, 8]}],
+    "categories": [{"id": 1, "name": "dot"}],
+}
 SQUAD = {
     "version": "1.1",
     "data": [{"title": "t", "paragraphs": [{"context": "Mary is in the hall.", "qas": [ANSWER]}]}],
@@ -115,8 +130,11 @@ def content_of(job: str, data_format: DataFormat, ending: str, folder: Path) -> 
         "SQuAD": json.dumps(SQUAD),
         "FASTA": ">c first\nMKVAY\n",
         "SVG": SVG,
+        "COCO JSON": json.dumps(COCO),
         "JSON": json.dumps({"train": [[[60, 64], [62]]], "valid": [[[60]]], "test": [[[60]]]}),
     }
+    if job == "object_detector" and data_format.name != "video":
+        (folder / "one.mp4").write_bytes(video(folder / "one.mp4"))  # that tables and COCO files name
     if data_format.name in texts:
         return texts[data_format.name].encode()
     path = folder / f"content{ending}"

@@ -301,6 +301,10 @@ def test_torch_quantization_points_to_quantize():
 def test_a_quantized_job_answers_and_is_saved(name: str, tmp_path: Path):
     """It answers, gives the same answers after saving and loading, and is smaller."""
     job = make(name, epochs=1).fit(CASES[name].data())
+    if name == "object_detector":
+        with pytest.raises(UserError, match="has no LSTM, GRU or RNN of lstmkit to quantize"):
+            job.quantize()
+        return  # its layers are convolutions
     job.save(tmp_path / "float")
     job.export(tmp_path / "small", "safetensors", quantize="int8")
     size = [(tmp_path / folder / "weights.safetensors").stat().st_size for folder in ("float", "small")]
