@@ -46,7 +46,7 @@ class Regressor(RegressorSettings, Job[RegressorPredictor]):
     >>> rng = np.random.default_rng(0)
     >>> frame = pd.DataFrame({"id": np.repeat(np.arange(20), 30), "x": rng.standard_normal(600)})
     >>> frame["target"] = frame.groupby("id")["x"].cumsum()
-    >>> regressor = Regressor(hidden_size=16, epochs=20, lr=0.01).fit(frame)
+    >>> regressor = Regressor(hidden_size=16, epochs=20, batch_size=2, lr=0.01).fit(frame)
     >>> predictions = regressor.predict(frame[["id", "x"]])
     >>> predictions.columns.tolist()
     ['id', 'target', 'target-lo-80', 'target-hi-80', 'target-lo-95', 'target-hi-95']
