@@ -18,12 +18,11 @@ from lstmkit.data.tables.row_sequences import RowColumns, RowSequences, read_row
 from lstmkit.data.tables.row_windows import cut_windows
 from lstmkit.errors import DataError, ModelFileError, SettingError
 from lstmkit.evaluation.event_metrics import entity_precision_at_k, fit_threshold
-from lstmkit.jobs.event_classifier import predictor as predictor_module
 from lstmkit.jobs.event_classifier.attribution import attributed_columns, event_attribution
 from lstmkit.jobs.event_classifier.baselines import aggregates
 from lstmkit.jobs.event_classifier.job import EventClassifier
 from lstmkit.jobs.event_classifier.leakage import leaking_columns
-from lstmkit.jobs.event_classifier.splitting import is_labeled, known_positive
+from lstmkit.jobs.event_classifier.splitting import known_positive
 from lstmkit.look.integrated_gradients import integrated_gradients
 from lstmkit.modules.event_head import EventHead
 from lstmkit.progress import Progress
@@ -59,8 +58,8 @@ def test_the_latest_labeled_events_are_held_out_with_their_past_as_context():
     parts = split(events())
     whole = read(events())
     assert whole.seconds is not None
-    total = int(is_labeled(whole).sum())
-    labeled = [part.seconds[is_labeled(part)] for part in (parts.train, parts.valid, parts.test)]
+    total = int(whole.has_target.sum())
+    labeled = [part.seconds[part.has_target] for part in (parts.train, parts.valid, parts.test)]
     assert [len(times) for times in labeled] == [
         total - len(labeled[1]) - len(labeled[2]),
         len(labeled[1]),
@@ -74,16 +73,16 @@ def test_the_latest_labeled_events_are_held_out_with_their_past_as_context():
 
 def test_labels_that_were_not_yet_known_are_left_out():
     parts, late = split(events()), split(events(), label_delay_days=2.0)
-    known = late.train.seconds[is_labeled(late.train)]
-    assert known.max() < late.valid.seconds[is_labeled(late.valid)].min() - 2 * 86_400
-    assert is_labeled(late.train).sum() < is_labeled(parts.train).sum()
+    known = late.train.seconds[late.train.has_target]
+    assert known.max() < late.valid.seconds[late.valid.has_target].min() - 2 * 86_400
+    assert late.train.has_target.sum() < parts.train.has_target.sum()
     with pytest.raises(SettingError, match="label_delay_days needs dates"):
         split(events().drop(columns="time"), label_delay_days=1.0)
 
 
 def test_without_times_the_latest_rows_are_held_out():
     parts = split(events().drop(columns="time"))
-    assert parts.train.rows[is_labeled(parts.train)].max() < parts.test.rows[is_labeled(parts.test)].min()
+    assert parts.train.rows[parts.train.has_target].max() < parts.test.rows[parts.test.has_target].min()
 
 
 def test_whole_entities_can_be_held_out():
@@ -102,7 +101,7 @@ def test_entities_known_to_be_positive_are_dropped():
     assert dropped.tolist() == [False, False, False, True, False, True]
     many = events().assign(id=np.arange(240) % 60)
     kept, all_events = (split(many, known_positives=rule).test for rule in ("drop", "score"))
-    assert 0 < is_labeled(kept).sum() < is_labeled(all_events).sum()
+    assert 0 < kept.has_target.sum() < all_events.has_target.sum()
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=5), st.integers(2, 17), st.integers(0, 2**16))
@@ -141,7 +140,7 @@ def test_answers_are_in_the_order_of_the_rows():
 def test_a_long_entity_runs_in_chunks(monkeypatch: pytest.MonkeyPatch):
     job, frame = shared(), events().assign(id="one")
     whole = job.predict(frame)
-    monkeypatch.setattr(predictor_module, "CHUNK", 7)
+    monkeypatch.setattr("lstmkit.jobs.common.step_outputs.CHUNK_STEPS", 7)
     assert np.allclose(job.predict(frame)["p_fraud"], whole["p_fraud"], atol=1e-6)
 
 
@@ -156,7 +155,7 @@ def test_weights_of_classes_do_not_shift_probabilities():
     job = make(NAME, class_weight="balanced", epochs=15, lr=0.02, steps_per_epoch=20).fit(events())
     mean = job.predict(events())["p_fraud"].mean()
     assert mean < 0.3
-    assert np.exp(job.predictor.decisions.log_weights).min() < 0.6 < np.exp(job.predictor.decisions.log_weights).max()
+    assert job.predictor.class_weights.min() < 0.6 < job.predictor.class_weights.max()
 
 
 def test_the_loss_is_that_of_weighted_focal_cross_entropy():
@@ -224,9 +223,9 @@ def test_entity_precision_agrees_with_a_plain_computation():
 def test_alarms_per_day_are_kept():
     job = make(NAME, threshold_method="alarms", alarms_per_day=0.5, valid_fraction=0.4).fit(events())
     valid = split(events(), valid_fraction=0.4).valid
-    scores = job.predictor.probabilities(valid)[is_labeled(valid), job.predictor.decisions.positive]
-    days = len(np.unique(np.floor(valid.seconds[is_labeled(valid)] / 86_400)))
-    assert (scores >= job.predictor.decisions.threshold).sum() <= 0.5 * days
+    scores = job.predictor.probabilities(valid)[valid.has_target, job.predictor.positive]
+    days = len(np.unique(np.floor(valid.seconds[valid.has_target] / 86_400)))
+    assert (scores >= job.predictor.threshold).sum() <= 0.5 * days
     with pytest.raises(DataError, match="threshold_method=alarms needs dates"):
         make(NAME, threshold_method="alarms").fit(events().drop(columns="time"))
 

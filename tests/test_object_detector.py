@@ -28,9 +28,10 @@ from lstmkit.data.vision.boxed_clips import BoxedClips, Boxes, Placement
 from lstmkit.data.vision.clip_segments import ClipAugmentation, EncodedClip, EncodedClips, SegmentLoader
 from lstmkit.data.vision.image_io import import_pillow
 from lstmkit.data.vision.video_io import ClipFormat, VideoClip, read_video, write_video
-from lstmkit.decoding.center_boxes import decode_centers, iou_matrix
+from lstmkit.decoding.center_boxes import decode_centers
 from lstmkit.decoding.tracking import KalmanFilter, Tracker, assignment
 from lstmkit.errors import DataError, SettingError, UserError
+from lstmkit.evaluation.box_overlap import iou_matrix
 from lstmkit.evaluation.detection_metrics import (
     ClipResult,
     average_precision,

@@ -165,8 +165,8 @@ def test_carried_state_gives_the_outputs_of_the_whole_sequence(fitted: Regressor
     rows = fitted.read(tanks())
     whole = fitted.predictor.outputs(rows, fitted.progress)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lstmkit.jobs.regressor.predictor._CHUNK_STEPS", 3)
-        patch.setattr("lstmkit.jobs.regressor.predictor._SEQUENCES_AT_ONCE", 5)
+        patch.setattr("lstmkit.jobs.common.step_outputs.CHUNK_STEPS", 3)
+        patch.setattr("lstmkit.jobs.common.step_outputs.SEQUENCES_AT_ONCE", 5)
         np.testing.assert_allclose(fitted.predictor.outputs(rows, fitted.progress), whole, atol=1e-6)
 
 

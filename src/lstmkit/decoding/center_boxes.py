@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lstmkit.evaluation.box_overlap import iou_matrix
+
 MIN_SCORE = 0.01  #: Score below which a peak is no detection, whatever the threshold.
 MAX_BOXES = 100  #: Detections of a frame, as in COCO's evaluation.
 _MAX_LOG_SIZE = 8.0  # of a box in cells: an untrained network may give any number
@@ -73,19 +75,6 @@ def _not_suppressed(xywh: np.ndarray, max_iou: float = 0.7) -> np.ndarray:
         if not overlaps[k, kept].any():
             kept.append(k)
     return np.array(kept, dtype=np.int64)
-
-
-def iou_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union of boxes ``(N, 4)`` and ``(M, 4)``, each left, top, width, height: ``(N, M)``.
-
-    >>> iou_matrix(np.array([[0.0, 0, 2, 2]]), np.array([[1.0, 0, 2, 2]])).round(3).tolist()
-    [[0.333]]
-    """
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, :2] + a[:, None, 2:], b[None, :, :2] + b[None, :, 2:])
-    shared = (high - low).clip(0).prod(-1)
-    union = a[:, 2:].prod(-1)[:, None] + b[:, 2:].prod(-1)[None] - shared
-    return shared / np.maximum(union, 1e-12)
 
 
 def cut_at_border(xywh: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:

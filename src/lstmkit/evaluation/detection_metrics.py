@@ -12,6 +12,8 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from lstmkit.evaluation.box_overlap import iou_matrix
+
 SIZES = ("small", "medium", "large")  #: COCO's: an area below 32², below 96², and above, in pixels of the file.
 _IOU = 0.5  # at which a detection counts as right
 
@@ -124,7 +126,7 @@ def identity_scores(results: Sequence[ClipResult]) -> dict[str, float]:
         accumulator = motmetrics.MOTAccumulator(auto_id=True)
         for frame in range(result.num_frames):
             true, own = result.true_frames == frame, frames == frame
-            overlaps = _iou(result.true_xywh[true], xywh[own])
+            overlaps = iou_matrix(result.true_xywh[true], xywh[own])
             distances = np.where(overlaps >= _IOU, 1 - overlaps, np.nan)
             accumulator.update(result.true_ids[true].tolist(), ids[own].tolist(), distances)
         accumulators.append(accumulator)
@@ -157,7 +159,7 @@ def matches_of(result: ClipResult, num_classes: int) -> Matches:
     right = np.zeros(len(result.scores), dtype=bool)
     for frame in np.unique(result.frames):
         own, true = np.flatnonzero(result.frames == frame), np.flatnonzero(result.true_frames == frame)
-        overlaps = _iou(result.xywh[own], result.true_xywh[true])
+        overlaps = iou_matrix(result.xywh[own], result.true_xywh[true])
         overlaps *= result.classes[own][:, None] == result.true_classes[true][None]
         for k in np.argsort(-result.scores[own], kind="stable") if len(true) else ():
             best = int(overlaps[k].argmax())
@@ -227,13 +229,5 @@ def _matched_id(result: ClipResult, row: int) -> int:
     assert result.tracks is not None
     frames, xywh, ids = result.tracks
     own = np.flatnonzero(frames == result.true_frames[row])
-    overlaps = _iou(result.true_xywh[row : row + 1], xywh[own])[0]
+    overlaps = iou_matrix(result.true_xywh[row : row + 1], xywh[own])[0]
     return int(ids[own][overlaps.argmax()]) if len(own) and overlaps.max() >= _IOU else -1
-
-
-def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union of boxes ``(N, 4)`` and ``(M, 4)``."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, :2] + a[:, None, 2:], b[None, :, :2] + b[None, :, 2:])
-    shared = (high - low).clip(0).prod(-1)
-    return shared / np.maximum(a[:, 2:].prod(-1)[:, None] + b[:, 2:].prod(-1)[None] - shared, 1e-12)

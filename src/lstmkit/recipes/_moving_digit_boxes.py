@@ -58,6 +58,6 @@ def _bouncing(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """Top and left of a tile in each frame, ``(T, 2)``."""
     room = np.array([SIDE - shape[0], SIDE - shape[1]], dtype=float)
     angle, speed = rng.uniform(0, 2 * np.pi), rng.uniform(*_SPEEDS)
-    way = rng.uniform(0, room) + np.arange(FRAMES)[:, None] * speed * np.array([np.sin(angle), np.cos(angle)])
-    folded = np.abs((way + room) % (2 * room) - room)  # a way that is reflected at 0 and at the end of the room
+    path = rng.uniform(0, room) + np.arange(FRAMES)[:, None] * speed * np.array([np.sin(angle), np.cos(angle)])
+    folded = np.abs((path + room) % (2 * room) - room)  # reflected at 0 and at the end of the room
     return folded.round().astype(int)

@@ -10,14 +10,13 @@ import pandas as pd
 from sklearn.metrics import accuracy_score, f1_score
 
 from lstmkit.data import catalog
+from lstmkit.data.tables.row_encoding import DAY
 from lstmkit.data.tables.row_sequences import RowSequences
 from lstmkit.data.tables.table import read_file
 from lstmkit.jobs.event_classifier.job import EventClassifier
-from lstmkit.jobs.event_classifier.splitting import is_labeled, known_positive
+from lstmkit.jobs.event_classifier.splitting import known_positive
 from lstmkit.progress import Progress
 from lstmkit.recipes import Fit
-
-_DAY = 86_400.0
 
 
 def card_payments(
@@ -29,7 +28,7 @@ def card_payments(
     the Fraud Detection Handbook: frauds from the start of its training week up to the day before the delay.
     """
     events = job.read(catalog.locate(folder.name, options["file"]))
-    days = np.floor(_seconds(events) / _DAY)
+    days = np.floor(_seconds(events) / DAY)
     (train_from, train_to), (test_from, test_to) = (map(_day, options[part]) for part in ("train", "test"))
     is_train = (days >= train_from) & (days < train_to)
     fit(events.with_targets_at(is_train).select(days < train_to))
@@ -148,15 +147,11 @@ def flows(job: EventClassifier, fit: Fit, folder: Path, options: dict[str, Any],
     is_valid = position >= 0.8 * events.lengths[events.entities]
     fit(events.with_targets_at(~is_valid).select(~is_valid), events.with_targets_at(is_valid))
     frame = _flows(folder, options["test"])
-    evaluation = job.evaluate(frame, progress=progress)
-    other = replace_labels(job.read(frame), frame["conn_state"].to_numpy() != "S0")
+    test = job.read(frame)
+    evaluation = job.evaluate(test, progress=progress)
+    other = test.with_targets_at(test.has_target & (frame["conn_state"] != "S0").to_numpy()[test.rows])
     harder = job.evaluate(other, progress=progress).table["average precision"]
     return evaluation.table.assign(**{"average precision, not S0": harder})
-
-
-def replace_labels(events: RowSequences, kept: np.ndarray) -> RowSequences:
-    """Events of which only those where ``kept (R,)``, in the order of the table, is True have labels."""
-    return events.with_targets_at(is_labeled(events) & kept[events.rows])
 
 
 def _flows(folder: Path, name: str) -> pd.DataFrame:

@@ -135,7 +135,7 @@ def local_time(job: Forecaster, fit: Fit, folder: Path, options: dict[str, Any],
 
 
 def trading_days(job: Forecaster, fit: Fit, folder: Path, options: dict[str, Any], progress: Progress) -> pd.DataFrame:
-    """Closing prices by the number of the trading day, so that weekends and holidays are no gaps.
+    """Closing prices by the number of the trading day, so that weekends and holidays are not gaps.
 
     The last ``test`` trading days are forecast from rolling origins, a horizon apart; the model is fitted once.
     """

@@ -8,10 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from lstmkit.data.padding import pad_sequences
 from lstmkit.data.tables.row_encoding import RowEncoding, category_text, elapsed_times
 from lstmkit.data.tables.unix_times import UNIX_UNITS, unix_unit
 from lstmkit.errors import DataError
+from lstmkit.runtime.base import batches_by_length
 from lstmkit.runtime.columns import Columns, date_text, offset_minutes
+from lstmkit.runtime.graph import Graph
+
+_CHUNK_STEPS = 4096  # that run at once
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,33 @@ def read_rows(data: Any, encoding: RowEncoding, id_col: str, time_col: str) -> R
     elapsed = None if seconds is None else elapsed_times(seconds[order], starts)
     features = encoding.encode(numbers[order], categories[order], elapsed, None if clock is None else clock[order])
     return Rows(features, starts, order, ids, times)
+
+
+def row_outputs(network: Graph, rows: Rows, *, whole: bool = False) -> np.ndarray:
+    """Outputs of a graph for each row, in the order of :attr:`Rows.features`: ``(R, K)``.
+
+    Args:
+        network: A graph of steps with a state; with ``whole`` one of whole sequences and their lengths.
+        rows: Encoded rows.
+        whole: Whether sequences run as wholes; else in chunks, with the state carried on.
+    """
+    sequences = np.split(rows.features, rows.starts[1:-1])
+    outputs: list[np.ndarray] = [np.empty(0)] * len(sequences)
+    for entities, lengths in batches_by_length(sequences):
+        inputs = pad_sequences([sequences[k] for k in entities], 0.0)
+        found = network(inputs=inputs, lengths=lengths)[0] if whole else _in_chunks(network, inputs)
+        for entity, of_entity, length in zip(entities.tolist(), found, lengths, strict=True):
+            outputs[entity] = of_entity[:length]
+    return np.concatenate(outputs)
+
+
+def _in_chunks(network: Graph, inputs: np.ndarray) -> np.ndarray:
+    """Features ``(B, T, F)`` to outputs ``(B, T, K)``; padding after a sequence does not change its outputs."""
+    chunks, states = [], network.zero_states(rows=len(inputs))
+    for start in range(0, inputs.shape[1], _CHUNK_STEPS):
+        (chunk,), states = network.step(states, inputs=inputs[:, start : start + _CHUNK_STEPS])
+        chunks.append(chunk)
+    return np.concatenate(chunks, axis=1)
 
 
 def _categories(columns: Columns, name: str) -> np.ndarray:

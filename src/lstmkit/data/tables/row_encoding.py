@@ -71,6 +71,7 @@ class RowEncoding:
         min_count: int = 1,
         max_categories: int = 10_000,
         bins: int = 0,
+        compress: bool = True,
     ) -> Self:
         """Fit scales, vocabularies and the choice of features to training rows.
 
@@ -84,10 +85,14 @@ class RowEncoding:
             max_categories: Most frequent categories of a column that are known.
             bins: Bins with equally many training values, for a piecewise-linear encoding; 0 for none. There are
                 further edges in the tails. Fewer distinct values have fewer bins.
+            compress: Whether heavy tails are compressed. Otherwise numbers are only shifted and scaled, so far that no
+                training value is clipped.
         """
-        center, scale, is_compressed = _compression(numbers)
+        center, scale, is_compressed = _compression(numbers, compress)
         compressed = _compress(numbers, center, scale, is_compressed)
         mean, std = _mean_std(compressed)
+        if not compress:
+            std = np.maximum(std, np.abs(np.nan_to_num(numbers - mean)).max(axis=0, initial=0.0) / MAX_SCALED)
         vocabularies = tuple(_vocabulary(column, min_count, max_categories) for column in categories.T)
         return cls(
             tuple(names[0]),
@@ -121,6 +126,12 @@ class RowEncoding:
         time = [] if self.elapsed is None else [TIME_SINCE_LAST, TIME_SINCE_LAST]
         clock = [_CLOCK_NAMES[period] for period in self.periods for _ in range(2 * _HARMONICS[period])]
         return (*self.number_names, *marked, *time, *clock, *self.category_names)
+
+    def typical_row(self) -> dict[str, Any]:
+        """A row with the middle of each column of numbers and the most frequent category of each other column."""
+        middle = np.where(self.is_compressed, self.center, self.mean).round(4).tolist()
+        frequent = (vocabulary[0] if vocabulary else None for vocabulary in self.vocabularies)
+        return dict(zip((*self.number_names, *self.category_names), (*middle, *frequent), strict=True))
 
     def encode(
         self,
@@ -245,14 +256,14 @@ def elapsed_times(seconds: np.ndarray, starts: np.ndarray) -> np.ndarray:
     return elapsed
 
 
-def _compression(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _compression(numbers: np.ndarray, compress: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Center, scale and whether it has a heavy tail, of each column ``(N,)``."""
     center, scale = np.zeros(numbers.shape[1]), np.ones(numbers.shape[1])
     is_compressed = np.zeros(numbers.shape[1], dtype=bool)
     mean, std = _mean_std(numbers)
     for k, column in enumerate(numbers.T):
         known = column[~np.isnan(column)]
-        if len(known) and np.abs((known - mean[k]) / std[k]).max() > _HEAVY_TAIL:
+        if compress and len(known) and np.abs((known - mean[k]) / std[k]).max() > _HEAVY_TAIL:
             low, middle, high = np.quantile(known, (0.25, 0.5, 0.75))
             robust = (high - low) / _NORMAL_IQR
             center[k], scale[k] = middle, robust if robust > _MIN_STD * np.abs(known).max() else std[k]

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from lstmkit.data.statistics import is_missing
 from lstmkit.data.tables.column_kinds import NotASignal, described, non_signals
 from lstmkit.data.tables.native_frames import as_pandas
 from lstmkit.data.tables.parsing import parse_numbers, read_covariate, read_ids, read_numbers
@@ -131,6 +132,11 @@ class RowSequences:
         if self.targets is None:
             raise DataError(f"{self.name} has no target column: give one")
         return self.targets
+
+    @property
+    def has_target(self) -> np.ndarray:
+        """``(R,)`` bool: rows with a target, of several with at least one. Raises DataError without target columns."""
+        return np.asarray(~is_missing(self.require_targets()).all(axis=1))
 
     def select(self, kept: np.ndarray) -> RowSequences:
         """The rows where ``kept (R,)`` is True; entities without one are dropped."""

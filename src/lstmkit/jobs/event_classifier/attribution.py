@@ -93,7 +93,7 @@ def example_sequences(predictor: EventPredictor, events: RowSequences, entity: s
 
 def suspicions(predictor: EventPredictor, probabilities: np.ndarray) -> np.ndarray:
     """``(R,)`` the probability of the positive class, or with more than two classes of any but the most frequent."""
-    positive = predictor.decisions.positive
+    positive = predictor.positive
     if positive is not None:
         return probabilities[:, positive]
     return 1 - probabilities[:, int(predictor.counts.argmax())]
@@ -113,7 +113,7 @@ def _example_sequence(
     if events.targets is not None:
         known = events.targets[own, 0]
         annotations["label"] = np.array(["" if label is None else label for label in known], dtype=object)
-    positive = predictor.decisions.positive
+    positive = predictor.positive
     shown = int(predictor.counts.argmin()) if positive is None else positive
     return ExampleSequence(
         torch.from_numpy(features[own])[None].to(device),

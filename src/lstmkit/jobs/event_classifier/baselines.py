@@ -15,9 +15,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from lstmkit.data.tables.row_encoding import elapsed_times
+from lstmkit.data.tables.row_encoding import DAY, elapsed_times
 from lstmkit.data.tables.row_sequences import RowSequences
-from lstmkit.jobs.event_classifier.predictor import DAY, EventPredictor
+from lstmkit.jobs.event_classifier.predictor import EventPredictor
 from lstmkit.progress import Progress
 
 MAX_TRAIN_EVENTS = 200_000  #: Labeled training events that the baselines are fitted to; of more a random sample.

@@ -109,11 +109,10 @@ class EventClassifier(EventClassifierSettings, Job[EventPredictor]):
 
     def sample(self, examples: RowSequences) -> RowSequences:
         """At most 200 entities with a labeled event, evenly spread."""
-        known = examples.require_targets()[:, 0] != None  # noqa: E711  (an array)
-        return super().sample(examples.subset(np.unique(examples.entities[known])))
+        return super().sample(examples.subset(np.unique(examples.entities[examples.has_target])))
 
     def can_score(self, examples: RowSequences) -> bool:
-        return examples.targets is not None and bool((examples.targets != None).any())  # noqa: E711
+        return examples.targets is not None and bool(examples.has_target.any())
 
     # ---- answers -------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ def leaking_columns(predictor: EventPredictor, events: RowSequences) -> tuple[st
     """
     positive = predictor.positive_class
     labels = events.require_targets()[:, 0]
-    rows = np.flatnonzero(labels != None)  # noqa: E711  (an array)
+    rows = np.flatnonzero(events.has_target)
     rows = rows[np.linspace(0, len(rows) - 1, min(_MAX_EVENTS, len(rows))).astype(int)]
     is_positive = labels[rows] == positive
     if not positive or is_positive.sum() < _MIN_POSITIVES or is_positive.all():

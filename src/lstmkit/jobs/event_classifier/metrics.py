@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
 
+from lstmkit.data.tables.row_encoding import DAY
 from lstmkit.data.tables.row_sequences import RowSequences
 from lstmkit.evaluation.confidence import ScoredExamples
 from lstmkit.evaluation.event_metrics import entity_precision_at_k
 from lstmkit.jobs.evaluation import Evaluation
 from lstmkit.jobs.event_classifier.baselines import MAX_TRAIN_EVENTS, EventBaselines
-from lstmkit.jobs.event_classifier.predictor import DAY, EventPredictor
+from lstmkit.jobs.event_classifier.predictor import EventPredictor
 from lstmkit.jobs.event_classifier.results import times_as_text
 from lstmkit.jobs.event_classifier.settings import EventClassifierSettings
 from lstmkit.progress import Progress
@@ -58,10 +60,10 @@ def evaluate_events(
     scored = targets >= 0
     targets = targets[scored]
     logits = predictor.logits(events, progress)[scored]
-    calibrated = predictor.calibrated(logits)
+    calibrated = predictor.decisions.probabilities(logits)
     name = settings.cell.upper()
     probabilities = {name: calibrated}
-    thresholds = {name: predictor.decisions.threshold}
+    thresholds = {name: predictor.threshold}
     if baselines is not None:
         of_baselines = baselines.probabilities(events)
         probabilities |= {key: values[scored] for key, values in of_baselines.items()}
@@ -72,7 +74,8 @@ def evaluate_events(
         {"model": key, **_scores(predictor, events, scored, targets, values, thresholds.get(key, 0.5))}
         for key, values in probabilities.items()
     ]
-    outputs = EventOutputs(events, scored, targets, probabilities, _uncalibrated(predictor, logits))
+    uncalibrated = replace(predictor.decisions, temperature=1.0).probabilities(logits)
+    outputs = EventOutputs(events, scored, targets, probabilities, uncalibrated)
     missing = () if baselines is not None else ("logistic regression, random forest and gradient boosting",)
     return Evaluation(
         pd.DataFrame(rows),
@@ -87,7 +90,7 @@ def evaluate_events(
 
 def _thresholds(predictor: EventPredictor, baselines: EventBaselines) -> dict[str, float]:
     """Thresholds of the baselines, fitted to the validation part by the rule of the model."""
-    valid, positive = baselines.valid, predictor.decisions.positive
+    valid, positive = baselines.valid, predictor.positive
     if valid is None or positive is None:
         return {}
     targets = predictor.targets(valid)
@@ -111,7 +114,7 @@ def _scores(
     """One row of the table."""
     clipped = np.clip(probabilities[np.arange(len(targets)), targets], _MIN_PROBABILITY, 1)
     log_loss = {"log loss": float(-np.log(clipped).mean())}
-    positive = predictor.decisions.positive
+    positive = predictor.positive
     if positive is None:
         predicted = probabilities.argmax(axis=1)
         macro = f1_score(targets, predicted, average="macro", zero_division=0)  # type: ignore[arg-type]
@@ -150,10 +153,6 @@ def _directions(row: dict[str, object]) -> dict[str, str]:
     return {name: "low" if name in low else "high" for name in row if name != "model"}
 
 
-def _uncalibrated(predictor: EventPredictor, logits: np.ndarray) -> np.ndarray:
-    return predictor.calibrated(logits * predictor.scaling.temperature)
-
-
 def _details(predictor: EventPredictor, outputs: EventOutputs, probabilities: np.ndarray) -> pd.DataFrame:
     events, scored = outputs.events, outputs.scored
     columns: dict[str, object] = {"id": np.array(events.names, dtype=object)[events.entities[scored]]}
@@ -164,7 +163,7 @@ def _details(predictor: EventPredictor, outputs: EventOutputs, probabilities: np
 
 
 def _notes(predictor: EventPredictor, outputs: EventOutputs, baselines: EventBaselines | None) -> tuple[str, ...]:
-    targets, positive = outputs.targets, predictor.decisions.positive
+    targets, positive = outputs.targets, predictor.positive
     entities = len(np.unique(outputs.events.entities[outputs.scored]))
     counted = f"{len(targets):,} labeled events of {entities:,} entities"
     scaling = predictor.scaling.describe("validation events")
@@ -178,7 +177,7 @@ def _notes(predictor: EventPredictor, outputs: EventOutputs, baselines: EventBas
             "cost": "the lowest cost",
             "alarms": f"{settings.alarms_per_day:g} alarms a day",
         }
-        threshold = predictor.decisions.threshold
+        threshold = predictor.threshold
         notes = [
             f"{counted}, {share} of them {predictor.positive_class!r}. {scaling}.",
             f"The threshold of alarms is {threshold:.3g}, for {rule[settings.threshold_method]} on the validation "
@@ -191,7 +190,7 @@ def _notes(predictor: EventPredictor, outputs: EventOutputs, baselines: EventBas
 
 
 def _scored_examples(predictor: EventPredictor, targets: np.ndarray, probabilities: np.ndarray) -> ScoredExamples:
-    positive = predictor.decisions.positive
+    positive = predictor.positive
     if positive is None:
         return ScoredExamples.mean("events", (probabilities.argmax(1) == targets).astype(float), is_fraction=True)
     is_positive, scores = targets == positive, probabilities[:, positive]

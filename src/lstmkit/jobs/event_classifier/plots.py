@@ -92,7 +92,7 @@ def entity_figure(predictor: EventPredictor, events: RowSequences, probabilities
 def _draw_probabilities(
     ax: Any, predictor: EventPredictor, probabilities: np.ndarray, steps: np.ndarray
 ) -> dict[str, Artist]:
-    positive = predictor.decisions.positive
+    positive = predictor.positive
     if positive is None:
         image = ax.imshow(
             probabilities.T, aspect="auto", cmap=colormaps["Blues"], vmin=0, vmax=1, interpolation="nearest"
@@ -101,7 +101,7 @@ def _draw_probabilities(
         names = [truncated(name, 16) for name in predictor.classes]
         ax.set_yticks(range(len(names)), names, fontsize=SMALL - 1, parse_math=False)
         return {}
-    of_class, threshold = probabilities[:, positive], predictor.decisions.threshold
+    of_class, threshold = probabilities[:, positive], predictor.threshold
     alarms = of_class >= threshold
     handles: dict[str, Artist] = {}
     (handles[f"probability of {predictor.positive_class}"],) = ax.plot(
@@ -119,7 +119,7 @@ def _draw_probabilities(
 
 def _draw_labels(ax: Any, predictor: EventPredictor, events: RowSequences, shown: slice) -> dict[str, Artist]:
     """Mark the events whose known label is the positive one."""
-    if events.targets is None or predictor.decisions.positive is None:
+    if events.targets is None or predictor.positive is None:
         return {}
     places = np.flatnonzero(events.targets[shown, 0] == predictor.positive_class)
     if not len(places):
@@ -134,7 +134,7 @@ def _deciding_numbers(
     """Up to three columns of numbers that contributed most to the decision about event ``peak``."""
     if not events.number_names:
         return []
-    positive = predictor.decisions.positive
+    positive = predictor.positive
     shown = int(probabilities[peak].argmax()) if positive is None else positive
     own = np.arange(first, peak + 1)
     features = predictor.encode(events)[own]

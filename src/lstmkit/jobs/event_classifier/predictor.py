@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 from typing_extensions import Self
 
-from lstmkit.data.batch import Batch, Loader
-from lstmkit.data.sequence_dataset import Sequences
-from lstmkit.data.tables.row_encoding import RowEncoding, elapsed_times
+from lstmkit.data.tables.row_encoding import DAY, RowEncoding, elapsed_times
 from lstmkit.data.tables.row_sequences import RowColumns, RowSequences, read_row_sequences
 from lstmkit.data.tables.row_windows import RowWindows, cut_windows
 from lstmkit.decoding.event_decisions import EventDecisions
 from lstmkit.errors import DataError, listing
 from lstmkit.evaluation.calibration import TemperatureScaling, fit_temperature
 from lstmkit.evaluation.event_metrics import fit_threshold
+from lstmkit.jobs.common.step_outputs import step_outputs
 from lstmkit.jobs.event_classifier.settings import EventClassifierSettings
 from lstmkit.jobs.predictor import Predictor
 from lstmkit.models.base import Model
@@ -28,13 +25,8 @@ from lstmkit.modules.column_encoder import ColumnEncoder
 from lstmkit.modules.event_head import EventHead
 from lstmkit.modules.trunk import build_trunk
 from lstmkit.progress import Progress
-from lstmkit.training.predict import predict
 
-CHUNK = 4096  #: Most events of an entity that run at once; the state is carried to the next ones.
-_ENTITIES_AT_ONCE = 64
 _UNKNOWN_PROBABILITY = 0.02  # of a category in training
-_MAX_LOG_WEIGHT = 50.0
-DAY = 86_400.0
 
 
 class EventPredictor(Predictor[EventClassifierSettings]):
@@ -42,21 +34,24 @@ class EventPredictor(Predictor[EventClassifierSettings]):
 
     Attributes:
         encoding: Of the columns and times of an event.
-        decisions: From logits to probabilities and labels.
-        scaling: The temperature, and what it was fitted to.
+        classes: The labels, in the order of the network's outputs.
+        positive: Index of the class to detect, of two; ``None`` with more classes.
         counts: ``(C,)`` training events of each class.
+        scaling: The temperature, and what it was fitted to.
+        threshold: Probability from which an event is positive.
     """
 
     def __init__(
         self,
         settings: EventClassifierSettings,
         encoding: RowEncoding,
-        decisions: EventDecisions,
+        classes: tuple[str, ...],
+        positive: int | None,
         counts: np.ndarray,
-        scaling: TemperatureScaling,
     ) -> None:
         super().__init__(settings)
-        self.encoding, self.decisions, self.counts, self.scaling = encoding, decisions, counts, scaling
+        self.encoding, self.classes, self.positive, self.counts = encoding, classes, positive, counts
+        self.scaling, self.threshold = TemperatureScaling(), 0.5
 
     @classmethod
     def fitted(cls, settings: EventClassifierSettings, train: RowSequences) -> Self:
@@ -65,9 +60,8 @@ class EventPredictor(Predictor[EventClassifierSettings]):
         Raises:
             DataError: The labels have fewer than two classes, or lack the positive one.
         """
-        labels = train.require_targets()[:, 0]
-        known = labels[labels != None]  # noqa: E711  (an array)
-        classes, counts = np.unique(known.astype(str), return_counts=True)
+        known = train.require_targets()[train.has_target, 0].astype(str)
+        classes, counts = np.unique(known, return_counts=True)
         if len(classes) < 2:
             found = f"only the label {str(classes[0])!r}" if len(classes) else "no label"
             raise DataError(
@@ -84,9 +78,7 @@ class EventPredictor(Predictor[EventClassifierSettings]):
             min_count=settings.min_count,
             bins=settings.numeric_bins,
         )
-        weights = len(known) / (len(classes) * counts) if settings.class_weight == "balanced" else np.ones(len(classes))
-        decisions = EventDecisions(tuple(classes.tolist()), positive, 0.5, 1.0, np.log(weights))
-        return cls(settings, encoding, decisions, counts, TemperatureScaling())
+        return cls(settings, encoding, tuple(classes.tolist()), positive, counts)
 
     def build(self) -> Model:
         settings = self.settings
@@ -109,20 +101,28 @@ class EventPredictor(Predictor[EventClassifierSettings]):
             len(self.classes),
             settings.hidden_size,
             settings.dropout,
-            np.exp(self.decisions.log_weights).tolist(),
+            self.class_weights.tolist(),
             settings.focal_gamma,
         )
         return SequenceModel(encoder, trunk, head, skip=True)
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """The labels, in the order of the network's outputs."""
-        return self.decisions.classes
+    def class_weights(self) -> np.ndarray:
+        """``(C,)`` weights of the classes in the loss."""
+        if self.settings.class_weight == "none":
+            return np.ones(len(self.classes))
+        return self.counts.sum() / (len(self.classes) * self.counts)
+
+    @property
+    def decisions(self) -> EventDecisions:
+        """From the network's logits to probabilities and labels."""
+        weights = np.log(self.class_weights)
+        return EventDecisions(self.classes, self.positive, self.threshold, self.scaling.temperature, weights)
 
     @property
     def positive_class(self) -> str:
         """The label to detect; empty if there are more than two."""
-        return "" if self.decisions.positive is None else self.classes[self.decisions.positive]
+        return "" if self.positive is None else self.classes[self.positive]
 
     @property
     def reads_time(self) -> bool:
@@ -191,64 +191,33 @@ class EventPredictor(Predictor[EventClassifierSettings]):
     # ---- answer --------------------------------------------------------------------------------------------------
 
     def logits(self, events: RowSequences, progress: Progress | None = None) -> np.ndarray:
-        """Logits of the classes ``(R, C)`` for all events, float64 and without class weights.
+        """Logits of the network ``(R, C)`` for all events.
 
         Events of an entity run in chunks of 4,096 with the state carried over, so memory does not grow with them; a
         bidirectional network reads all events of an entity at once.
         """
-        features = np.split(self.encode(events), events.starts[1:-1])
-        long = np.flatnonzero(events.lengths > CHUNK)
-        short = np.flatnonzero(events.lengths <= CHUNK)
-        outputs: list[np.ndarray] = [np.empty(0)] * len(features)
-        for entities, size in ((short, _ENTITIES_AT_ONCE), (long, 1)):
-            loader = Loader(Sequences([features[i] for i in entities]), size)
-            found = predict(
-                self.model, loader, self._decode, device=self.device, progress=progress, title="classifying events"
-            )
-            for entity, own in zip(entities, found, strict=True):
-                outputs[entity] = own
-        return self.decisions.unweighted(np.concatenate(outputs))
-
-    def _decode(self, model: Model, batch: Batch) -> list[np.ndarray]:
-        """Logits ``(T, C)`` of each entity of a batch."""
-        assert batch.lengths is not None
-        if self.settings.bidirectional:
-            outputs = model(batch.inputs, None, batch.lengths)[0]
-        else:  # what follows the last event of an entity has no effect on its events
-            chunks, state = [], None
-            for chunk in batch.inputs.split(CHUNK, dim=1):
-                output, state = model(chunk, state)
-                chunks.append(output)
-            outputs = torch.cat(chunks, dim=1)
-        logits = outputs.float().cpu().numpy()
-        return [of_entity[:length] for of_entity, length in zip(logits, batch.lengths.tolist(), strict=True)]
+        sequences = np.split(self.encode(events), events.starts[1:-1])
+        whole = self.settings.bidirectional
+        return step_outputs(self.model, sequences, self.device, progress, "classifying events", whole=whole)
 
     def probabilities(self, events: RowSequences, progress: Progress | None = None) -> np.ndarray:
         """Calibrated probabilities ``(R, C)`` of all events."""
-        return self.calibrated(self.logits(events, progress))
-
-    def calibrated(self, logits: np.ndarray) -> np.ndarray:
-        """Probabilities ``(R, C)`` of logits from :meth:`logits`."""
-        return replace(self.decisions, log_weights=np.zeros(len(self.classes))).probabilities(logits)
+        return self.decisions.probabilities(self.logits(events, progress))
 
     def calibrate(self, valid: RowSequences | None, progress: Progress) -> None:
         """Fit temperature and threshold to validation events; without them 1, and the threshold of the costs."""
         settings = self.settings
         by_cost = settings.false_alarm_cost / max(settings.false_alarm_cost + settings.miss_cost, 1e-12)
         default = by_cost if settings.threshold_method == "cost" else 0.5
-        self.scaling = TemperatureScaling()
-        self.decisions = replace(self.decisions, threshold=default, temperature=1.0)
+        self.scaling, self.threshold = TemperatureScaling(), default
         if valid is None:
             return
-        targets, logits = self.targets(valid), self.logits(valid, progress)
-        known = targets >= 0
-        self.scaling = fit_temperature(logits[known], targets[known])
-        self.decisions = replace(self.decisions, temperature=self.scaling.temperature)
-        positive = self.decisions.positive
-        if positive is not None and (targets == positive).any():
-            scores = self.calibrated(logits)[known, positive]
-            threshold = self.fitted_threshold(valid, scores, targets[known] == positive)
-            self.decisions = replace(self.decisions, threshold=threshold)
+        known = valid.has_target
+        targets, logits = self.targets(valid)[known], self.logits(valid, progress)[known]
+        self.scaling = fit_temperature(self.decisions.unweighted(logits), targets)
+        if self.positive is not None and (targets == self.positive).any():
+            scores = self.decisions.probabilities(logits)[:, self.positive]
+            self.threshold = self.fitted_threshold(valid, scores, targets == self.positive)
 
     def fitted_threshold(self, events: RowSequences, scores: np.ndarray, is_positive: np.ndarray) -> float:
         """The threshold by the rule of the settings.
@@ -265,8 +234,8 @@ class EventPredictor(Predictor[EventClassifierSettings]):
         if settings.threshold_method == "alarms":
             if events.clock_seconds is None:
                 raise DataError(f"{events.name}: threshold_method=alarms needs dates: give time_col, or another method")
-            labeled = events.require_targets()[:, 0] != None  # noqa: E711  (an array)
-            max_alarms = settings.alarms_per_day * len(np.unique(np.floor(events.clock_seconds[labeled] / DAY)))
+            days = np.unique(np.floor(events.clock_seconds[events.has_target] / DAY))
+            max_alarms = settings.alarms_per_day * len(days)
         costs = settings.false_alarm_cost, settings.miss_cost
         return fit_threshold(scores, is_positive, settings.threshold_method, costs=costs, max_alarms=max_alarms)
 
@@ -278,8 +247,7 @@ class EventPredictor(Predictor[EventClassifierSettings]):
             "classes": list(self.classes),
             "positive": self.positive_class,
             "counts": self.counts.tolist(),
-            "threshold": self.decisions.threshold,
-            "log_weights": self.decisions.log_weights.tolist(),
+            "threshold": self.threshold,
             **self.scaling.state(),
         }
 
@@ -290,15 +258,14 @@ class EventPredictor(Predictor[EventClassifierSettings]):
             raise ValueError("its classes are not distinct texts")
         positive = None if len(classes) > 2 else classes.index(state["positive"])
         counts = np.array(state["counts"], dtype=np.int64)
-        log_weights = np.array(state["log_weights"], dtype=np.float64)
         threshold = float(state["threshold"])
-        if counts.shape != (len(classes),) or counts.min() < 0 or log_weights.shape != (len(classes),):
-            raise ValueError("its counts or weights do not match its classes")
-        if not (np.abs(log_weights) <= _MAX_LOG_WEIGHT).all() or not 0 <= threshold <= 2:
-            raise ValueError("its weights or its threshold are invalid")
-        scaling = TemperatureScaling.from_state(state)
-        decisions = EventDecisions(classes, positive, threshold, scaling.temperature, log_weights)
-        return cls(settings, RowEncoding.from_state(state["encoding"]), decisions, counts, scaling)
+        if counts.shape != (len(classes),) or counts.min() < 1:
+            raise ValueError("its counts do not match its classes")
+        if not 0 <= threshold <= 2:
+            raise ValueError("its threshold is invalid")
+        predictor = cls(settings, RowEncoding.from_state(state["encoding"]), classes, positive, counts)
+        predictor.scaling, predictor.threshold = TemperatureScaling.from_state(state), threshold
+        return predictor
 
 
 def _elapsed(events: RowSequences) -> np.ndarray | None:

@@ -31,7 +31,7 @@ def event_sections(predictor: EventPredictor, events: RowSequences, evaluation: 
     predicted = predictor.decisions.predicted(probabilities)
     sections += _binary_sections(predictor, outputs, evaluation)
     sections.append(confusion_section(outputs.targets, predicted, predictor.classes))
-    if predictor.decisions.positive is None:
+    if predictor.positive is None:
         names = np.array(predictor.classes, dtype=object)
         table = scores_by_class(names[outputs.targets], names[predicted], predictor.classes, "label")
         sections.append(Section("Results by label", f"On {evaluation.part}.", table))
@@ -40,7 +40,7 @@ def event_sections(predictor: EventPredictor, events: RowSequences, evaluation: 
 
 
 def _binary_sections(predictor: EventPredictor, outputs: EventOutputs, evaluation: Evaluation) -> list[Section]:
-    positive = predictor.decisions.positive
+    positive = predictor.positive
     is_positive = outputs.targets == positive
     if positive is None or not is_positive.any():
         return []
@@ -56,7 +56,7 @@ def _binary_sections(predictor: EventPredictor, outputs: EventOutputs, evaluatio
 def _explanation_sections(predictor: EventPredictor, outputs: EventOutputs, probabilities: np.ndarray) -> list[Section]:
     """The most suspicious events, and what decided about them."""
     events, rows = outputs.events, np.flatnonzero(outputs.scored)
-    positive = predictor.decisions.positive
+    positive = predictor.positive
     shown = int(predictor.counts.argmin()) if positive is None else positive
     name = predictor.classes[shown]
     order = np.argsort(-probabilities[:, shown], kind="stable")
@@ -101,7 +101,7 @@ def _explanation_sections(predictor: EventPredictor, outputs: EventOutputs, prob
 
 def _data_section(predictor: EventPredictor, events: RowSequences) -> Section:
     labels = events.require_targets()[:, 0]
-    known = labels != None  # noqa: E711  (an array)
+    known = events.has_target
     names, counts = np.unique(labels[known].astype(str), return_counts=True)
     facts = {
         "entities": len(events),

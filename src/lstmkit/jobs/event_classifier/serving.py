@@ -18,10 +18,7 @@ def serving(predictor: EventPredictor) -> Serving:
     row: Row = {settings.id_col or "id": "1"}
     if predictor.reads_time:
         row[settings.time_col] = "2024-01-31 12:00:00" if encoding.periods else 0
-    values = zip(encoding.number_names, encoding.mean, strict=True)
-    row |= {name: round(float(value), 4) for name, value in values}
-    pairs = zip(encoding.category_names, encoding.vocabularies, strict=True)
-    row |= {name: known[0] if known else "unknown" for name, known in pairs}
+    row |= encoding.typical_row()
     live = None if settings.bidirectional else Live(partial(_LiveConnection, predictor), JsonForm(Row, row))
     return Serving(rows_form([row]), live=live)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from lstmkit.jobs.common.row_settings import RowSettings
 from lstmkit.jobs.settings import JobSettings
 from lstmkit.settings import inherited, setting, settings_class
 
 
 @settings_class
-class EventClassifierSettings(JobSettings):
+class EventClassifierSettings(RowSettings):
     """Settings of :class:`lstmkit.EventClassifier`."""
 
     name: ClassVar[str] = "event_classifier"
@@ -17,18 +18,6 @@ class EventClassifierSettings(JobSettings):
     extra: ClassVar[str] = "text"
     main_settings: ClassVar[tuple[str, ...]] = ("id_col", "time_col", "label_col", *JobSettings.main_settings)
 
-    id_col: str = setting(
-        "column of the entity, such as a card or a machine; without one the table is one stream",
-        default="id",
-        group="data",
-        names="column",
-    )
-    time_col: str = setting(
-        "column of the time, dates or numbers; without one events are in the order of the rows",
-        default="time",
-        group="data",
-        names="date column",
-    )
     label_col: str = setting(
         "column of the labels; an event with an empty cell is context only",
         default="label",
@@ -36,24 +25,7 @@ class EventClassifierSettings(JobSettings):
         names="label column",
     )
     positive_label: str = setting("of two labels the one to detect; empty = the rarer one", default="", group="data")
-    numeric_cols: tuple[str, ...] = setting(
-        "columns of numbers to read; if empty, all columns without another role are read",
-        default=(),
-        group="data",
-        names="number column",
-    )
-    categorical_cols: tuple[str, ...] = setting(
-        "columns of categories to read, also if they are written as numbers", default=(), group="data", names="column"
-    )
-    ignored_cols: tuple[str, ...] = setting("columns to leave out", default=(), group="data", names="column")
-    time_features: bool = setting(
-        "read the time since the last event of the entity, and the time of day, week and year",
-        default=True,
-        group="data",
-    )
-    min_count: int = setting(
-        "minimum occurrences of a category in the training data to get an embedding", default=5, group="data", low=1
-    )
+    min_count: int = inherited(RowSettings, "min_count", default=5)
     split_strategy: str = setting(
         "what is held out: the latest events (time), or whole entities (entity)",
         default="time",

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from lstmkit.data.splits import holdout_sizes
+from lstmkit.data.tables.row_encoding import DAY
 from lstmkit.data.tables.row_sequences import RowSequences
 from lstmkit.errors import DataError, SettingError
 from lstmkit.jobs.base import DataSplit
 from lstmkit.jobs.event_classifier.settings import EventClassifierSettings
-
-_DAY = 86_400.0
 
 
 def split_by_time(
@@ -26,7 +25,7 @@ def split_by_time(
         SettingError: There is a delay, but no dates.
     """
     times = _times(events)
-    known = is_labeled(events)
+    known = events.has_target
     delay = _delay(settings, events)
     valid_fraction = settings.valid_fraction if validation is None else 0.0
     unit = "labeled event"
@@ -47,7 +46,7 @@ def split_by_time(
         valid = _held_out(settings, events.select(times < end), is_valid[times < end], times[times < end])
         end = start
     train = events.with_targets_at(known & (times < end - delay)).select(times < end)
-    if not len(train) or not is_labeled(train).any():
+    if not len(train) or not train.has_target.any():
         raise DataError(
             f"{events.name} has no labeled event before its held-out parts: give more events, or a smaller "
             "valid_fraction, test_fraction or label_delay_days"
@@ -63,7 +62,7 @@ def split_by_entity(
     Raises:
         DataError: There are too few entities.
     """
-    labeled = np.unique(events.entities[is_labeled(events)])
+    labeled = np.unique(events.entities[events.has_target])
     rows = np.random.default_rng(settings.seed).permutation(labeled)
     valid_fraction = settings.valid_fraction if validation is None else 0.0
     n_valid, n_test = holdout_sizes(len(rows), "entity", events.name, valid_fraction, settings.test_fraction)
@@ -71,11 +70,6 @@ def split_by_entity(
     test = events.subset(rows[:n_test]) if n_test else None
     valid = events.subset(rows[n_test : n_test + n_valid]) if n_valid else validation
     return DataSplit(events.subset(np.flatnonzero(~held_out)), valid, test)
-
-
-def is_labeled(events: RowSequences) -> np.ndarray:
-    """``(R,)`` bool: events with a label."""
-    return events.require_targets()[:, 0] != None  # noqa: E711  (an array)
 
 
 def known_positive(events: RowSequences, is_positive: np.ndarray, day_of: np.ndarray, delay_days: float) -> np.ndarray:
@@ -100,8 +94,8 @@ def _held_out(
 ) -> RowSequences:
     if settings.known_positives == "drop":
         labels = events.require_targets()[:, 0]
-        positive = settings.positive_label or _rarest(labels[is_labeled(events)])
-        days = times if events.clock_seconds is None else np.floor(times / _DAY)
+        positive = settings.positive_label or _rarest(labels[events.has_target])
+        days = times if events.clock_seconds is None else np.floor(times / DAY)
         delay = 0.0 if events.clock_seconds is None else settings.label_delay_days
         scored = scored & ~known_positive(events, labels == positive, days, delay)
     return events.with_targets_at(scored)
@@ -113,7 +107,7 @@ def _rarest(labels: np.ndarray) -> str:
 
 
 def _if_labeled(events: RowSequences | None) -> RowSequences | None:
-    return events if events is not None and is_labeled(events).any() else None
+    return events if events is not None and events.has_target.any() else None
 
 
 def _times(events: RowSequences) -> np.ndarray:
@@ -125,4 +119,4 @@ def _delay(settings: EventClassifierSettings, events: RowSequences) -> float:
     """The delay of labels in the unit of the times."""
     if settings.label_delay_days and events.clock_seconds is None:
         raise SettingError("label_delay_days needs dates in the time column: give time_col, or label_delay_days=0")
-    return settings.label_delay_days * _DAY
+    return settings.label_delay_days * DAY

@@ -38,7 +38,7 @@ DISTURBANCES = {
     "blanked": ClipAugmentation(blank_probability=0.2),
     "noise": ClipAugmentation(max_noise=0.1),
 }
-_TOLD = f"{PREVIOUS} needs the answers of the test"
+_NOT_ALTERNATIVES = {PREVIOUS: f"{PREVIOUS} needs the true boxes"}
 Detector = Callable[[BoxedClip], list[FrameBoxes]]
 
 
@@ -82,7 +82,7 @@ def evaluate(
     )
     missing = () if train is not None else (BACKGROUND,)
     notes = _notes(predictor, test, disturbed)
-    return Evaluation(table, directions, by_class(results, classes), notes, test, missing, examples, {PREVIOUS: _TOLD})
+    return Evaluation(table, directions, by_class(results, classes), notes, test, missing, examples, _NOT_ALTERNATIVES)
 
 
 def model_name(predictor: ObjectDetectorPredictor) -> str:

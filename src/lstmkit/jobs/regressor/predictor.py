@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from typing_extensions import Self
 
 from lstmkit.data.batch import Batches
 from lstmkit.data.sequence_chunks import SequenceChunks
-from lstmkit.data.tables.row_encoding import MAX_SCALED, RowEncoding, elapsed_times
+from lstmkit.data.tables.row_encoding import RowEncoding, elapsed_times
 from lstmkit.data.tables.row_sequences import RowSequences
 from lstmkit.decoding.regression import Predictions, TargetDecoding
 from lstmkit.errors import DataError, SettingError, listing
 from lstmkit.evaluation.calibration import conformal_widths
+from lstmkit.jobs.common.step_outputs import CHUNK_STEPS, step_outputs
 from lstmkit.jobs.predictor import Predictor
 from lstmkit.jobs.regressor.settings import RegressorSettings
 from lstmkit.layers.recurrent import RecurrentLayer
@@ -28,8 +28,6 @@ from lstmkit.modules.regression_head import RegressionHead
 from lstmkit.modules.trunk import build_trunk
 from lstmkit.progress import Progress
 
-_CHUNK_STEPS = 4096  # steps that are computed at once without gradients
-_SEQUENCES_AT_ONCE = 64
 _UNKNOWN_PROBABILITY = 0.02  # of a category in training, so that unknown ones have an embedding
 
 
@@ -88,9 +86,8 @@ class RegressorPredictor(Predictor[RegressorSettings]):
             elapsed=elapsed_times(train.seconds, train.starts) if use_times and train.seconds is not None else None,
             clock=train.clock_seconds if use_times else None,
             min_count=settings.min_count,
+            compress=settings.compress_tails,
         )
-        if not settings.compress_tails:
-            encoding = _without_compression(encoding, train.numbers)
         targets = train.require_targets()
         for name, column in zip(train.target_names, targets.T, strict=True):
             values = np.unique(column[~np.isnan(column)])
@@ -184,7 +181,7 @@ class RegressorPredictor(Predictor[RegressorSettings]):
         settings, every_step = self.settings, self.settings.predict_at == "every_step"
         whole = max(map(len, source.inputs), default=1)
         if seed is None:
-            return self._chunks(source, 4 * settings.batch_size, _CHUNK_STEPS if every_step else whole)
+            return self._chunks(source, 4 * settings.batch_size, CHUNK_STEPS if every_step else whole)
         fills_a_batch = -(-sum(map(len, source.inputs)) // settings.batch_size)
         segment = settings.segment_steps or max(settings.bptt_steps, fills_a_batch)
         return self._chunks(
@@ -212,24 +209,7 @@ class RegressorPredictor(Predictor[RegressorSettings]):
 
     def outputs(self, rows: RowSequences, progress: Progress) -> np.ndarray:
         """Outputs of the network for every row ``(R, K·Q)``."""
-        model, device = self.model.to(self.device).eval(), self.device
-        chunks = SequenceChunks(self.encode(rows), batch_size=_SEQUENCES_AT_ONCE, chunk_steps=_CHUNK_STEPS)
-        width = len(self.decoding.names) * max(1, len(self.decoding.quantile_levels))
-        outputs = np.zeros((rows.num_rows, width), dtype=np.float32)
-        state, done = None, np.zeros(len(rows), dtype=np.int64)
-        with torch.inference_mode(), progress.task("predicting", len(chunks)) as task:
-            for i, batch in enumerate(chunks.epoch()):
-                assert batch.rows is not None
-                assert batch.lengths is not None
-                moved = batch.to(device)
-                found, state = model(moved.inputs, state if batch.continues else None, moved.lengths)
-                values = found.float().cpu().numpy()
-                for row, of_row, count in zip(batch.rows.tolist(), values, batch.lengths.tolist(), strict=True):
-                    start = rows.starts[row] + done[row]
-                    outputs[start : start + count] = of_row[:count]
-                    done[row] += count
-                task.update(i + 1)
-        return outputs
+        return step_outputs(self.model, self.encode(rows), self.device, progress, "predicting")
 
     def answered_rows(self, rows: RowSequences) -> np.ndarray:
         """Indices of the rows that get an answer: all in the order of the table, or the last of each sequence."""
@@ -278,19 +258,3 @@ class RegressorPredictor(Predictor[RegressorSettings]):
         if settings.entity_aware and (settings.cell != "lstm" or not static):
             raise ValueError("its settings do not match its static columns")
         return cls(settings, encoding, decoding, frozenset(static))
-
-
-def _without_compression(encoding: RowEncoding, numbers: np.ndarray) -> RowEncoding:
-    """The encoding with numbers ``(R, N)`` shifted and scaled alone, so far that none of them is clipped."""
-    count = numbers.shape[1]
-    known = np.where(np.isnan(numbers).all(axis=0), 0.0, numbers)
-    mean, largest = np.nanmean(known, axis=0), np.nanmax(np.abs(known - np.nanmean(known, axis=0)), axis=0)
-    std = np.maximum(np.nanstd(known, axis=0), largest / MAX_SCALED)
-    return replace(
-        encoding,
-        center=np.zeros(count),
-        scale=np.ones(count),
-        is_compressed=np.zeros(count, dtype=bool),
-        mean=mean,
-        std=np.where(std > 0, std, 1.0),
-    )

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+from lstmkit.jobs.common.row_settings import RowSettings
 from lstmkit.jobs.settings import JobSettings
 from lstmkit.settings import inherited, setting, settings_class
 
 
 @settings_class
-class RegressorSettings(JobSettings):
+class RegressorSettings(RowSettings):
     """Settings of :class:`lstmkit.Regressor`."""
 
     name: ClassVar[str] = "regressor"
@@ -27,35 +28,8 @@ class RegressorSettings(JobSettings):
         group="data",
         names="number column",
     )
-    id_col: str = setting(
-        "column of the sequence id; without one the table is one sequence", default="id", group="data", names="column"
-    )
-    time_col: str = setting(
-        "column of dates or numbers that orders the rows of a sequence; optional",
-        default="time",
-        group="data",
-        names="date column",
-    )
-    numeric_cols: tuple[str, ...] = setting(
-        "columns of numbers to read; if empty, all columns without another role are read",
-        default=(),
-        group="data",
-        names="number column",
-    )
-    categorical_cols: tuple[str, ...] = setting(
-        "columns of categories to read, also if they are written as numbers",
-        default=(),
-        group="data",
-        names="column",
-    )
     static_cols: tuple[str, ...] = setting(
         "columns among those that are read that have one value per sequence", default=(), group="data", names="column"
-    )
-    ignored_cols: tuple[str, ...] = setting("columns to leave out", default=(), group="data", names="column")
-    time_features: bool = setting(
-        "read the time since the last row, if it varies, and with dates the time of day, of the week and of the year",
-        default=True,
-        group="data",
     )
     predict_at: str = setting(
         "steps with a prediction: every one, or the last of each sequence",
@@ -74,9 +48,6 @@ class RegressorSettings(JobSettings):
         "are only shifted and scaled, as export_c and audio plug-ins need it",
         default=True,
         group="data",
-    )
-    min_count: int = setting(
-        "minimum occurrences of a category in the training data to be known", default=1, group="data", low=1
     )
     split_strategy: str = setting(
         "what is held out: whole sequences (entity), the end of each sequence (time), or the first of these if "

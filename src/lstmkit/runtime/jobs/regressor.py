@@ -9,9 +9,7 @@ import numpy as np
 from lstmkit.data.tables.row_encoding import RowEncoding
 from lstmkit.decoding.regression import TargetDecoding
 from lstmkit.runtime.base import ExportedJob
-from lstmkit.runtime.row_sequences import read_rows
-
-_CHUNK_STEPS = 4096  # that are computed at once
+from lstmkit.runtime.row_sequences import read_rows, row_outputs
 
 
 class Regressor(ExportedJob):
@@ -39,7 +37,7 @@ class Regressor(ExportedJob):
         settings = self.settings
         id_col, time_col = settings["id_col"], settings["time_col"]
         rows = read_rows(data, self._encoding, id_col, time_col)
-        outputs = np.concatenate([self._outputs(part) for part in np.split(rows.features, rows.starts[1:-1])])
+        outputs = row_outputs(self.network, rows)
         last_step = settings["predict_at"] == "last_step"
         answered = rows.starts[1:] - 1 if last_step else np.argsort(rows.rows, kind="stable")
         columns = self._decoding.columns(self._decoding.decode(outputs).at(answered))
@@ -51,11 +49,3 @@ class Regressor(ExportedJob):
             shown[time_col] = [rows.times[position] for position in positions]
         shown |= {name: values.tolist() for name, values in columns.items()}
         return [dict(zip(shown, values, strict=True)) for values in zip(*shown.values(), strict=True)]
-
-    def _outputs(self, features: np.ndarray) -> np.ndarray:
-        """Outputs ``(T, K·Q)`` of one sequence."""
-        states, outputs = self.network.zero_states(rows=1), []
-        for start in range(0, len(features), _CHUNK_STEPS):
-            (chunk,), states = self.network.step(states, inputs=features[None, start : start + _CHUNK_STEPS])
-            outputs.append(chunk[0])
-        return np.concatenate(outputs)
