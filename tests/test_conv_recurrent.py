@@ -293,8 +293,8 @@ def test_arguments_out_of_range_are_refused(arguments: dict[str, float], phrase:
         (torch.zeros(2, 3, 2, 4, 4), torch.zeros(1, 2, 3, 4, 4), None, "expected the state hidden, cell"),
         (torch.zeros(2, 3, 2, 4, 4), (torch.zeros(1, 2, 3, 4, 5),) * 2, None, "expected the state"),
         (torch.zeros(2, 3, 2, 4, 4), None, [4, 1], r"lengths must be in 0\.\.3, got 1\.\.4"),
-        (torch.zeros(2, 3, 2, 4, 4), None, [1], "lengths must be 2 integers"),
-        (torch.zeros(2, 3, 2, 4, 4), None, [1.0, 2.0], "lengths must be 2 integers"),
+        (torch.zeros(2, 3, 2, 4, 4), None, [1], r"lengths must have shape \(2,\), got \(1,\)"),
+        (torch.zeros(2, 3, 2, 4, 4), None, [1.0, 2.0], r"lengths must be integers, got torch\.float32"),
     ],
 )
 def test_inputs_that_do_not_fit_are_refused(x: torch.Tensor, state: object, lengths: object, phrase: str):

@@ -21,8 +21,7 @@ from torch import Tensor, nn
 
 from lstmkit.cells import CellSpec, Gates, State, gru_update, lstm_update
 from lstmkit.layers.recurrent import Trace
-from lstmkit.layers.state import LayerState, autocast_dtype
-from lstmkit.ops.recording import is_recorded
+from lstmkit.layers.state import LayerState, autocast_dtype, check_lengths
 
 Weights = Mapping[str, Tensor]
 
@@ -215,10 +214,7 @@ class ConvRecurrentLayer2d(nn.Module, ABC):
             return None
         lengths = torch.as_tensor(lengths)
         batch, steps = x.shape[:2]
-        if lengths.shape != (batch,) or lengths.is_floating_point() or lengths.dtype == torch.bool:
-            raise ValueError(f"lengths must be {batch} integers, got {lengths.dtype} of shape {tuple(lengths.shape)}")
-        if not is_recorded() and batch and not bool(((lengths >= 0) & (lengths <= steps)).all()):
-            raise ValueError(f"lengths must be in 0..{steps}, got {int(lengths.min())}..{int(lengths.max())}")
+        check_lengths(lengths, batch, steps)
         return lengths.to(x.device)
 
     def _initial_states(self, x: Tensor, state: LayerState | None) -> list[State]:

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from lstmkit.cells import INT8_SCALES, CellSpec, State
 from lstmkit.int8 import dequantize_matrix, quantize_matrix
-from lstmkit.layers.state import LayerState, autocast_dtype
+from lstmkit.layers.state import LayerState, autocast_dtype, check_lengths
 from lstmkit.layers.stream import Stream
 from lstmkit.ops import dispatch
 from lstmkit.ops.call import Call, Pass, Result, Stepper
@@ -490,12 +490,7 @@ class RecurrentLayer(nn.Module):
         n_steps, batch = steps.shape[:2]
         if unbatched and lengths.dim() == 0:
             lengths = lengths.unsqueeze(0)
-        if lengths.shape != (batch,):
-            raise ValueError(f"lengths must have shape ({batch},), got {tuple(lengths.shape)}")
-        if batch and (lengths.is_floating_point() or lengths.dtype == torch.bool):  # an empty list becomes float
-            raise ValueError(f"lengths must be integers, got {lengths.dtype}")
-        if not is_recorded() and batch and not bool(((lengths >= 0) & (lengths <= n_steps)).all()):
-            raise ValueError(f"lengths must be in 0..{n_steps}, got {int(lengths.min())}..{int(lengths.max())}")
+        check_lengths(lengths, batch, n_steps)
         return steps, lengths, unbatched
 
     def _initial_state(self, state: LayerState | None, steps: Tensor, unbatched: bool) -> list[State]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lstmkit.ops.call import Stepper
+from lstmkit.ops.recording import is_recorded
 
 LayerState = Tensor | tuple[Tensor, ...]
 
@@ -49,3 +50,13 @@ def autocast_dtype(x: Tensor) -> torch.dtype | None:
     if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
         return torch.get_autocast_dtype(kind)
     return None
+
+
+def check_lengths(lengths: Tensor, batch: int, steps: int) -> None:
+    """Raise ValueError unless ``lengths`` are ``(batch,)`` integers in ``0..steps``; a recording reads no values."""
+    if lengths.shape != (batch,):
+        raise ValueError(f"lengths must have shape ({batch},), got {tuple(lengths.shape)}")
+    if batch and (lengths.is_floating_point() or lengths.dtype == torch.bool):  # an empty list becomes float
+        raise ValueError(f"lengths must be integers, got {lengths.dtype}")
+    if not is_recorded() and batch and not bool(((lengths >= 0) & (lengths <= steps)).all()):
+        raise ValueError(f"lengths must be in 0..{steps}, got {int(lengths.min())}..{int(lengths.max())}")
